@@ -1,0 +1,279 @@
+--- Apps: finds them, loads each into an environment of its own, and hands what they declare to C.
+local core = require("perigee.core")
+local consumer = require("perigee.consumer")
+local perigee = require("perigee")
+local report = require("perigee.report")
+local spelling = require("perigee.spelling")
+local uv = require("luv")
+
+local M = {}
+
+---@class perigee.App
+---@field name string
+---@field file string the file that is run first
+---@field dir string? its folder, nil for a single file
+---@field env table its globals
+---@field loaded table<string, any> its modules
+---@field consumers perigee.Record[]
+
+-- ---- the environment ----------------------------------------------------------------------------
+
+--- Lua's own functions that apps get. Missing on purpose: what would end the process (os.exit),
+--- change it for all (os.setlocale), or load what is not text (load is replaced).
+local base = {
+  "assert", "collectgarbage", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal",
+  "rawget", "rawlen", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "xpcall",
+  "_VERSION",
+}
+local libraries = {
+  coroutine = true, math = true, string = true, table = true, utf8 = true,
+  os = { "clock", "date", "difftime", "getenv", "remove", "rename", "time", "tmpname" },
+  io = { "lines", "open", "read", "type", "write", "stderr", "stdout" },
+  debug = { "getinfo", "traceback" },
+}
+
+---@param name string
+---@return table
+local function copy_library(name)
+  local from, only, copy = _G[name], libraries[name], {}
+  if only == true then
+    for key, value in pairs(from) do copy[key] = value end
+  else
+    for _, key in ipairs(only --[[@as string[] ]]) do copy[key] = from[key] end
+  end
+  return copy
+end
+
+--- print goes to the log, where it does not mix with other lines.
+local function print_to_log(...)
+  local words = table.pack(...)
+  for i = 1, words.n do words[i] = tostring(words[i]) end
+  core.log("info", table.concat(words, "\t"))
+end
+
+--- Text chunks only: a precompiled one can crash the interpreter.
+local function safe_load(env)
+  return function(chunk, name, _, given)
+    return load(chunk, name, "t", given == nil and env or given)
+  end
+end
+
+---@param app perigee.App
+---@return table env
+---@return fun() seal call when the app is loaded: from then on new globals are mistakes
+local function make_environment(app)
+  local env, is_loading = {}, true
+  for _, name in ipairs(base) do env[name] = _G[name] end
+  for name in pairs(libraries) do env[name] = copy_library(name) end
+  env._G = env
+  env.error = core.error
+  env.print = print_to_log
+  env.load = safe_load(env)
+  env.require = function(name) return M.require(app, name) end
+  setmetatable(env, {
+    __index = function(_, name)
+      error(("undeclared global '%s'%s"):format(tostring(name), spelling.hint(name, spelling.keys(env))), 2)
+    end,
+    __newindex = function(_, name, value)
+      if not is_loading then
+        error(("undeclared global '%s' is assigned: declare it with 'local', or set it while the app is loaded")
+          :format(tostring(name)), 2)
+      end
+      rawset(env, name, value)
+    end,
+  })
+  return env, function() is_loading = false end
+end
+
+-- ---- files --------------------------------------------------------------------------------------
+
+---@param path string
+---@return string? text
+---@return string? err
+local function read_file(path)
+  local file, err = io.open(path, "rb")
+  if not file then return nil, err end
+  local text = file:read("a")
+  file:close()
+  if not text then return nil, path .. ": cannot be read (a folder?)" end
+  return text
+end
+
+--- A chunk's name is what error messages show, and Lua cuts it at 60 bytes.
+---@param path string
+---@return string
+local function chunk_name(path)
+  if #path <= 50 then return path end
+  return path:match("([^/]+/[^/]+/[^/]+)$") or path:match("([^/]+/[^/]+)$") or path
+end
+
+--- An error in a file that is being loaded, with the lines around it.
+local function load_error(message)
+  local file, line = report.position(message)
+  local excerpt = file and line and report.excerpt(file, line)
+  return excerpt and message .. "\n" .. excerpt or message
+end
+
+---@param app perigee.App
+---@param path string
+---@param text string
+---@return function
+local function compile(app, path, text)
+  local name = chunk_name(path)
+  report.sources[name] = text
+  local fn, err = load(text, "@" .. name, "t", app.env)
+  if not fn then error(load_error(err), 0) end
+  return fn
+end
+
+--- require for apps: the app's own modules, Perigee, and whatever is installed on the machine.
+---@param app perigee.App
+---@param name string
+---@return any
+function M.require(app, name)
+  if type(name) ~= "string" then error("require takes a module's name", 3) end
+  if app.loaded[name] ~= nil then return app.loaded[name] end
+  if name == "perigee" then
+    app.loaded[name] = perigee.for_app(app.name)
+    return app.loaded[name]
+  end
+  if name == app.name or name:sub(1, #app.name + 1) == app.name .. "." then
+    if not app.dir then
+      error(("module '%s': the app %s is a single file and has no modules of its own"):format(name, app.name), 3)
+    end
+    local rest = name:sub(#app.name + 2):gsub("%.", "/")
+    local tried = {}
+    for _, path in ipairs { app.dir .. "/" .. rest .. ".lua", app.dir .. "/" .. rest .. "/init.lua" } do
+      local text = not rest:find("..", 1, true) and read_file(path)
+      if text then
+        local value = compile(app, path, text)(name, path)
+        if app.loaded[name] == nil then app.loaded[name] = value == nil and true or value end
+        return app.loaded[name]
+      end
+      tried[#tried + 1] = "no file " .. path
+    end
+    error(("module '%s' not found: %s"):format(name, table.concat(tried, ", ")), 3)
+  end
+  local ok, value = pcall(require, name)
+  if not ok then
+    if type(value) == "string" and value:find("module '" .. name .. "' not found", 1, true) then
+      error(("module '%s' not found; modules of this app are called '%s.…', others must be installed for Lua 5.4")
+        :format(name, app.name), 3)
+    end
+    error(value, 0)
+  end
+  return value
+end
+
+-- ---- loading ------------------------------------------------------------------------------------
+
+--- Runs an app's first file and takes the consumers it returns.
+---@param app perigee.App
+local function run(app)
+  local text, err = read_file(app.file)
+  if not text then error(err, 0) end
+  local seal
+  app.env, seal = make_environment(app)
+  local chunk = compile(app, app.file, text)
+  local ok, result = xpcall(chunk, function(e)
+    if type(e) ~= "string" then e = report.text(e) end
+    return load_error(e)
+  end, app.name, app.file)
+  if not ok then error(result, 0) end
+  seal()
+  local list = consumer.record(result) and { result } or result
+  if type(list) ~= "table" or #list == 0 then
+    error(("%s: an app returns its consumer, or a list of them; this one returns %s"):format(
+      app.file, result == nil and "nothing" or type(result) == "table" and "an empty table" or "a " .. type(result)), 0)
+  end
+  for i, class in ipairs(list) do
+    local record = consumer.record(class)
+    if not record then
+      error(("%s: item %d of the returned list is no consumer"):format(app.file, i), 0)
+    end
+    if record.options.raw and not rawget(class, "receive") then
+      error(("%s: a raw consumer needs a receive hook: function C:receive(data, is_binary)"):format(record.place), 0)
+    end
+    app.consumers[i] = record
+  end
+end
+
+--- A place for an app below a folder: NAME/init.lua or NAME.lua.
+---@param dir string
+---@return { name: string, file: string, dir: string? }[]
+function M.find(dir)
+  local handle, err = uv.fs_scandir(dir)
+  if not handle then error(("cannot read the apps folder %s: %s"):format(dir, err), 0) end
+  local found = {}
+  while true do
+    local name, kind = uv.fs_scandir_next(handle)
+    if not name then break end
+    if kind == "link" or kind == "unknown" then
+      local stat = uv.fs_stat(dir .. "/" .. name)
+      kind = stat and stat.type
+    end
+    if kind == "directory" and name:find("^[%w_-]+$") then
+      if uv.fs_stat(dir .. "/" .. name .. "/init.lua") then
+        found[#found + 1] = { name = name, file = dir .. "/" .. name .. "/init.lua", dir = dir .. "/" .. name }
+      end
+    elseif kind == "file" then
+      local app = name:match("^([%w_-]+)%.lua$")
+      if app then found[#found + 1] = { name = app, file = dir .. "/" .. name } end
+    end
+  end
+  table.sort(found, function(a, b) return a.name < b.name end)
+  for i = 2, #found do
+    if found[i].name == found[i - 1].name then
+      error(("two apps are called '%s': %s and %s"):format(found[i].name, found[i - 1].file, found[i].file), 0)
+    end
+  end
+  return found
+end
+
+--- Apps that are loaded, by name.
+---@type table<string, perigee.App>
+M.apps = {}
+
+--- Loads one app without serving it.
+---@param place { name: string, file: string, dir: string? }
+---@return perigee.App
+function M.load(place)
+  local app = { name = place.name, file = place.file, dir = place.dir, loaded = {}, consumers = {} }
+  run(app)
+  return app
+end
+
+--- Serves a set of apps: all or, when something is wrong, none.
+---@param apps perigee.App[]
+function M.serve(apps)
+  local routes, owners = {}, {}
+  for _, app in ipairs(apps) do
+    for _, record in ipairs(app.consumers) do
+      local other = owners[record.path]
+      if other then
+        error(("two consumers on the path %s: %s and %s"):format(record.path, other.place, record.place), 0)
+      end
+      owners[record.path] = record
+      routes[#routes + 1] = consumer.route(record)
+    end
+    if app.dir and uv.fs_stat(app.dir .. "/public") then
+      routes[#routes + 1] = { kind = "public", prefix = "/" .. app.name .. "/", dir = app.dir .. "/public" }
+    end
+  end
+  core.serve(routes)
+  M.apps = {}
+  for _, app in ipairs(apps) do M.apps[app.name] = app end
+end
+
+--- Loads and serves every app in a folder. What a starting worker calls.
+---@param dir string
+function M.load_all(dir)
+  local apps = {}
+  for _, place in ipairs(M.find(dir)) do apps[#apps + 1] = M.load(place) end
+  if #apps == 0 then
+    error(("no apps in %s: an app is a folder with an init.lua, or a file NAME.lua"):format(dir), 0)
+  end
+  M.serve(apps)
+end
+
+return M

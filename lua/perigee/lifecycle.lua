@@ -1,0 +1,137 @@
+--- Consumer instances: made when Lua first needs one, told when their connection opens, speaks
+--- something else than JSON-RPC, and ends.
+local core = require("perigee.core")
+
+local M = {}
+
+--- Instances of open WebSockets, by connection id.
+---@type table<integer, perigee.Instance>
+local open = {}
+
+--- Instances whose connection is over while a handler may still ask for them.
+---@type table<integer, perigee.Instance>
+local ended = setmetatable({}, { __mode = "v" })
+
+---@param record perigee.Record
+---@param conn integer
+---@param transport string
+---@return perigee.Instance
+local function make(record, conn, transport)
+  return setmetatable({ _conn = conn, _record = record, transport = transport }, record.instance_mt)
+end
+
+--- The instance of a connection: one for as long as a WebSocket is open, a new one for each HTTP
+--- request.
+---@param record perigee.Record
+---@param conn integer
+---@param is_http boolean
+---@return perigee.Instance
+function M.instance(record, conn, is_http)
+  if is_http then return make(record, conn, "http") end
+  local self = open[conn] or ended[conn]
+  if not self then
+    self = make(record, conn, "websocket")
+    if core.touch(conn) then open[conn] = self else ended[conn] = self end
+  end
+  return self
+end
+
+--- Header lines for a handshake's answer. Raises for what would break the head.
+---@param headers table<string, string>?
+---@return string?
+local function header_lines(headers)
+  if headers == nil then return nil end
+  local lines = {}
+  for name, value in pairs(headers) do
+    value = tostring(value)
+    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
+      error(("'%s' is not a header's name"):format(tostring(name)), 3)
+    end
+    if value:find("[%c\127]") then
+      error(("header %s: its value has control characters"):format(name), 3)
+    end
+    lines[#lines + 1] = ("%s: %s\r\n"):format(name, value)
+  end
+  table.sort(lines)
+  return table.concat(lines)
+end
+
+--- Answers the handshake with 101. From here on the instance belongs to an open connection.
+---@param self perigee.Instance
+---@param options? { subprotocol?: string, headers?: table<string, string> }
+---@return boolean accepted false when the client is gone already
+function M.accept(self, options)
+  if rawget(self, "_settled") then error("accept: this connection was accepted or rejected already", 3) end
+  options = options or {}
+  local subprotocol = options.subprotocol
+  if subprotocol ~= nil and (type(subprotocol) ~= "string" or not subprotocol:find("^[%w!#$%%&'*+.^_`|~-]+$")) then
+    error("accept: subprotocol must be a token", 3)
+  end
+  local lines = header_lines(options.headers)
+  rawset(self, "_settled", true)
+  local conn = self._conn
+  core.touch(conn)
+  if not core.accept(conn, subprotocol, lines) then return false end
+  open[conn] = self
+  return true
+end
+
+--- Answers the handshake with an error.
+---@param self perigee.Instance
+---@param status? integer
+---@param body? string
+---@param headers? table<string, string>
+function M.reject(self, status, body, headers)
+  if rawget(self, "_settled") then error("reject: this connection was accepted or rejected already", 3) end
+  local lines = header_lines(headers)
+  rawset(self, "_settled", true)
+  core.reject(self._conn, status or 403, body or "", lines)
+end
+
+--- What C calls before a handshake is answered.
+---@param record perigee.Record
+---@param conn integer
+function M.connect(record, conn)
+  local self = make(record, conn, "websocket")
+  local groups = record.groups
+  if type(groups) == "function" then groups = groups(self) end
+  for _, name in ipairs(groups or {}) do core.group_add(conn, name) end
+  local hook = rawget(record.class, "connect")
+  if hook and hook(self) == false and not rawget(self, "_settled") then
+    M.reject(self)
+    return
+  end
+  if not rawget(self, "_settled") then M.accept(self) end
+end
+
+--- What C calls for a frame that is not JSON-RPC.
+---@param record perigee.Record
+---@param conn integer
+---@param data string
+---@param is_binary boolean
+function M.receive(record, conn, data, is_binary)
+  local self = M.instance(record, conn, false)
+  local hook = rawget(record.class, "receive")
+  if hook then hook(self, data, is_binary) end
+end
+
+--- What C calls when an accepted WebSocket is over, exactly once.
+---@param record perigee.Record
+---@param conn integer
+---@param code integer
+---@param reason string
+---@param head string for scope, which the connection can no longer tell
+function M.disconnect(record, conn, code, reason, head)
+  local self = open[conn]
+  open[conn] = nil
+  local hook = rawget(record.class, "disconnect")
+  if not self then
+    if not hook then return end
+    self = make(record, conn, "websocket")
+  end
+  rawset(self, "_head", head)
+  ended[conn] = self
+  if hook then hook(self, code, reason) end
+end
+
+return M

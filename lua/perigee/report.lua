@@ -1,0 +1,133 @@
+--- Errors for people: where, what, the source around it, how the code got there.
+local core = require("perigee.core")
+
+local M = {}
+
+--- Random part that tells this process's error ids from those of others.
+local run = core.node:sub(1, 6)
+local count = 0
+
+--- A short id that is in the log and in the client's answer.
+---@return string
+function M.new_id()
+  count = count + 1
+  return ("%s-%d.%d"):format(run, core.worker, count)
+end
+
+--- File and line an error text or a traceback begins with.
+---@param text string
+---@return string? file
+---@return integer? line
+function M.position(text)
+  local file, line = text:match("^%s*([^\n:]+%.lua):(%d+):")
+  return file, tonumber(line)
+end
+
+--- Source files of apps as they were loaded, by chunk name: what is on the disk may have changed.
+---@type table<string, string>
+M.sources = {}
+
+--- The lines around one, with a mark, or nil when the source is not known.
+---@param file string
+---@param line integer
+---@param around? integer lines before and after, default 2
+---@return string?
+function M.excerpt(file, line, around)
+  local source = M.sources[file]
+  if not source then return nil end
+  around = around or 2
+  local out, number = {}, 0
+  for text in (source .. "\n"):gmatch("(.-)\r?\n") do
+    number = number + 1
+    if number > line + around then break end
+    if number >= line - around then
+      out[#out + 1] = ("%s %4d | %s"):format(number == line and ">" or " ", number, text)
+    end
+  end
+  if #out == 0 then return nil end
+  return table.concat(out, "\n")
+end
+
+--- The text of an error value of any type; never raises.
+---@param err any
+---@return string
+function M.text(err)
+  if type(err) == "string" then return err end
+  local ok, text = pcall(tostring, err)
+  if ok and type(text) == "string" then return text end
+  return ("an error value of type %s that cannot be turned into text"):format(type(err))
+end
+
+--- Frames of the server itself say nothing about the app.
+---@param trace string
+---@return string
+local function trim(trace)
+  local out = {}
+  for line in trace:gmatch("[^\n]+") do
+    if not line:find("^%s*perigee/") and not line:find("%[C%]: in %?") then out[#out + 1] = line end
+  end
+  return table.concat(out, "\n")
+end
+
+--- Traceback of a coroutine that died, which is then closed: its to-be-closed variables run here.
+---@param co thread
+---@param message string
+---@return string
+local function bury(co, message)
+  local trace = trim(debug.traceback(co, message))
+  local ok, err = coroutine.close(co)
+  -- closing a dead coroutine gives its own error again; anything else came from a __close
+  if not ok and err ~= nil and M.text(err) ~= message then
+    trace = trace .. "\nand then, while closing its variables: " .. M.text(err)
+  end
+  return trace
+end
+
+---@class perigee.Fault
+---@field id string
+---@field message string
+---@field file? string
+---@field line? integer
+---@field excerpt? string
+---@field traceback string
+
+--- Collects what is known of an error that escaped from app code.
+---@param err any
+---@param co? thread the dead coroutine
+---@return perigee.Fault
+function M.fault(err, co)
+  local message = M.text(err)
+  local trace = co and bury(co, message) or debug.traceback(message, 2)
+  local file, line = M.position(message)
+  return {
+    id = M.new_id(),
+    message = message,
+    file = file,
+    line = line,
+    excerpt = file and line and M.excerpt(file, line) or nil,
+    traceback = trace,
+  }
+end
+
+--- Logs a fault as one block.
+---@param fault perigee.Fault
+---@param event string
+---@param fields? table<string, any>
+function M.log(fault, event, fields)
+  core.count_fault()
+  local all = { error_id = fault.id, error = fault.message }
+  for key, value in pairs(fields or {}) do all[key] = value end
+  local block = fault.traceback
+  if fault.excerpt then block = fault.excerpt .. "\n" .. block end
+  core.log("error", event, all, block)
+end
+
+--- What C calls for an error that nobody waits for: in a hook, a timer, a spawned function.
+---@param err any
+---@param co? thread
+---@param what string
+function M.report(err, co, what)
+  M.log(M.fault(err, co), what .. " failed")
+end
+
+return M

@@ -1,0 +1,331 @@
+--- JSON-RPC 2.0 and 1.0: the only place that knows their rules.
+---
+--- C reads a message's members and tells the facts as bits (core.envelope); what they mean is
+--- decided here. Every function that C calls returns three values:
+---
+---   value   what goes on the wire: a result, or an error as a plain table
+---   style   how: core.envelope.RESULT_2, ERROR_2, RESULT_1, ERROR_1, SILENT; nil means RESULT_2
+---   status  HTTP status, for consumers with http_status = "mapped"; nil means 200
+local core = require("perigee.core")
+local errors = require("perigee.errors")
+local params = require("perigee.params")
+local report = require("perigee.report")
+
+local E = core.envelope
+local codes = errors.codes
+local unpack = table.unpack
+local setmetatable = setmetatable
+
+local M = {}
+
+--- Bits that tell a plain call from everything that needs a closer look.
+local SHAPE = E.MALFORMED | E.NOT_OBJECT | E.OVER_LIMIT | E.OUT_OF_RANGE | E.VERSION_2
+  | E.VERSION_OTHER | E.METHOD | E.METHOD_BAD | E.PARAMS_NULL | E.PARAMS_OTHER | E.ID | E.ID_NULL
+  | E.ID_BAD | E.RESULT | E.ERROR | E.DRAINING
+local PLAIN = E.VERSION_2 | E.METHOD | E.ID
+
+local HTTP, BATCH = E.HTTP, E.BATCH
+local PARAMS_ARRAY, PARAMS_OBJECT = E.PARAMS_ARRAY, E.PARAMS_OBJECT
+
+--- ctx of the call that each task runs. Tasks reuse their slots, so an old ctx may lie here: its
+--- _task tells. The slot is the low part of a task's id (server/bridge/task.c).
+---@type table<integer, perigee.Ctx>
+local calls = {}
+local SLOT = (1 << 20) - 1
+
+--- The ctx of the call that runs now, if any.
+---@return perigee.Ctx?
+function M.current()
+  local task = core.running()
+  local ctx = task and calls[task & SLOT]
+  return ctx and ctx._task == task and ctx or nil
+end
+
+-- ---- what goes back -----------------------------------------------------------------------------
+
+--- Does the sender expect an answer? A 1.0 notification has a null id; in 2.0 that is a request.
+---@param bits integer
+---@return boolean
+local function is_notification(bits)
+  if bits & E.VERSION_2 ~= 0 then return bits & (E.ID | E.ID_NULL | E.ID_BAD) == 0 end
+  return bits & (E.ID | E.ID_BAD) == 0
+end
+
+---@param bits integer
+---@return boolean
+local function is_v1(bits)
+  return bits & (E.VERSION_2 | E.VERSION_OTHER) == 0 and bits & (E.METHOD | E.METHOD_BAD) ~= 0
+    and bits & BATCH == 0
+end
+
+--- HTTP status of an error code, as the seed and the historical note on JSON-RPC over HTTP have it.
+---@param code integer
+---@return integer
+local function http_status(code)
+  if code == codes.invalid_request then return 400 end
+  if code == codes.method_not_found then return 404 end
+  return 500
+end
+
+--- An error for the sender, who may have sent something too broken to be a notification.
+---@param record perigee.Record
+---@param bits integer
+---@param err table
+local function answer_error(record, bits, err)
+  return err, is_v1(bits) and E.ERROR_1 or E.ERROR_2,
+    record.is_mapped and http_status(err.code) or nil
+end
+
+--- An error of a well-formed call: notifications stay silent.
+local function call_error(record, bits, err)
+  if is_notification(bits) then return nil, E.SILENT end
+  return answer_error(record, bits, err)
+end
+
+--- What a handler means by `return nil, err`, or by raising an error on purpose.
+---@param err any
+---@return table
+local function application_error(err)
+  if errors.is(err) then return errors.wire(err.code, err.message, err.data) end
+  if type(err) == "string" then
+    return errors.wire(codes.application, err, setmetatable({ err }, core.array_mt))
+  end
+  return errors.wire(codes.application, nil, setmetatable({ err }, core.array_mt))
+end
+
+-- ---- running a handler --------------------------------------------------------------------------
+
+---@param record perigee.Record
+---@param m perigee.Method
+---@param conn integer
+---@param task integer
+---@param bits integer
+---@param method string
+---@param values any what the client sent as params
+---@param id any
+local function run(record, m, conn, task, bits, method, values, id)
+  local ctx = setmetatable(
+    { _conn = conn, _task = task, _bits = bits, id = id, method = method, params = values },
+    record.ctx_mt
+  )
+  calls[task & SLOT] = ctx
+  local fn = m.fn
+  local result, err
+  if bits & PARAMS_ARRAY ~= 0 then
+    local n = #values
+    if n > m.arity and not m.is_vararg then
+      return call_error(record, bits, params.too_many(m, n))
+    elseif n == 1 then
+      result, err = fn(ctx, values[1])
+    elseif n == 2 then
+      result, err = fn(ctx, values[1], values[2])
+    else
+      result, err = fn(ctx, unpack(values, 1, n))
+    end
+  elseif bits & PARAMS_OBJECT ~= 0 then
+    local bound, wrong = params.by_name(m, values)
+    if not bound then return call_error(record, bits, wrong) end
+    result, err = fn(ctx, unpack(bound, 1, m.arity))
+  else
+    result, err = fn(ctx)
+  end
+  if result == nil and err then return call_error(record, bits, application_error(err)) end
+  return result
+end
+
+--- Styles a result for messages that are not a plain 2.0 request.
+local function style_result(bits, value, style, status)
+  if style then return value, style, status end
+  if is_notification(bits) then return nil, E.SILENT end
+  return value, is_v1(bits) and E.RESULT_1 or E.RESULT_2
+end
+
+local function not_found(record, bits, method)
+  if #method > record.limits.method then
+    return call_error(record, bits, errors.wire(codes.too_large, nil, {
+      limit = "method", max = record.limits.method,
+    }))
+  end
+  if is_notification(bits) then
+    core.log("debug", "unknown notification", { path = record.path, method = method })
+    return nil, E.SILENT
+  end
+  return call_error(record, bits, errors.wire(codes.method_not_found, nil, { method = method }))
+end
+
+-- ---- everything that is not plain ---------------------------------------------------------------
+
+local function invalid(reason)
+  return errors.wire(codes.invalid_request, "Invalid Request: " .. reason, { reason = reason })
+end
+
+--- Is the message a request or notification at all? Returns an error if not.
+local function judge_form(record, bits)
+  if bits & E.NOT_OBJECT ~= 0 then return invalid("not an object") end
+  if bits & E.VERSION_OTHER ~= 0 then return invalid('jsonrpc must be the string "2.0"') end
+  if bits & (E.METHOD | E.METHOD_BAD) == 0 then return invalid("no method") end
+  if bits & E.METHOD == 0 then return invalid("method must be a string") end
+  if bits & (E.RESULT | E.ERROR) ~= 0 then return invalid("both a call and an answer") end
+  if bits & E.ID_BAD ~= 0 then
+    return invalid("id must be a string, a number or null, of at most 256 bytes")
+  end
+  if bits & E.VERSION_2 == 0 and bits & BATCH ~= 0 then
+    return invalid("JSON-RPC 1.0 has no batches")
+  end
+  local version = bits & E.VERSION_2 ~= 0 and "2.0" or "1.0"
+  if not record.versions[version] then
+    return invalid(("JSON-RPC %s is not spoken here"):format(version))
+  end
+end
+
+--- Are its params something a handler could take?
+local function judge_params(record, bits, detail)
+  if bits & E.OVER_LIMIT ~= 0 then
+    return errors.wire(codes.too_large, ("Request too large: %s over %d"):format(detail.limit, detail.max), {
+      limit = detail.limit, max = detail.max, path = detail.path,
+    })
+  end
+  if bits & E.OUT_OF_RANGE ~= 0 then
+    return errors.wire(codes.invalid_params, "Invalid params: a number beyond 64 bits", {
+      param = detail.path, expected = "an integer of 64 bits or a finite double", got = "number",
+    })
+  end
+  local expected
+  if bits & (E.PARAMS_OTHER | E.PARAMS_NULL) ~= 0 then
+    expected = "an array or an object"
+  elseif bits & PARAMS_OBJECT ~= 0 and bits & E.VERSION_2 == 0 then
+    expected = "an array (JSON-RPC 1.0)"
+  end
+  if expected then
+    return errors.wire(codes.invalid_params, "Invalid params: params must be " .. expected, {
+      param = "params", expected = expected,
+      got = bits & E.PARAMS_NULL ~= 0 and "null" or bits & PARAMS_OBJECT ~= 0 and "object" or "scalar",
+    })
+  end
+end
+
+local function call_slowly(record, conn, task, bits, method, values, id, detail)
+  if bits & E.MALFORMED ~= 0 then
+    return answer_error(record, bits, errors.wire(codes.parse, "Parse error: " .. detail.error, {
+      reason = detail.error, at = detail.at,
+    }))
+  end
+  local is_answer = bits & (E.RESULT | E.ERROR) ~= 0 and bits & (E.METHOD | E.METHOD_BAD) == 0
+  if is_answer and bits & E.ID ~= 0 then
+    core.log("debug", "an answer to no call", { path = record.path, id = tostring(id) })
+    return nil, E.SILENT
+  end
+  local err = judge_form(record, bits)
+  if err then return answer_error(record, bits, err) end
+  if bits & E.DRAINING ~= 0 then
+    return call_error(record, bits, errors.wire(codes.unavailable, "Unavailable: the server is stopping"))
+  end
+  err = judge_params(record, bits, detail)
+  if err then return call_error(record, bits, err) end
+  local registry = is_notification(bits) and record.notifications or record.requests
+  local m = registry[bits & HTTP ~= 0 and "http" or "websocket"][method]
+  if not m then return not_found(record, bits, method) end
+  return style_result(bits, run(record, m, conn, task, bits, method, values, id))
+end
+
+-- ---- what C calls -------------------------------------------------------------------------------
+
+--- One message that is not a batch.
+---@param record perigee.Record
+---@param conn integer
+---@param task integer
+---@param bits integer
+---@param method string?
+---@param values any
+---@param id any
+---@param detail table?
+function M.call(record, conn, task, bits, method, values, id, detail)
+  if bits & SHAPE == PLAIN then
+    local m = (bits & HTTP == 0 and record.requests.websocket or record.requests.http)[method]
+    if m then return run(record, m, conn, task, bits, method, values, id) end
+  end
+  return call_slowly(record, conn, task, bits, method, values, id, detail)
+end
+
+--- Is this what error("text") in an app became? Then the text as it was given.
+---@param err any
+---@return string?
+local function raised_text(err)
+  if type(err) ~= "string" then return nil end
+  local text, with_position = core.raised()
+  -- a coroutine in between puts its own position in front
+  if text and #with_position <= #err and err:sub(-#with_position) == with_position then return text end
+end
+
+--- An error escaped from a call. co is its dead coroutine.
+---@param record perigee.Record
+---@param task integer
+---@param bits integer
+---@param err any
+---@param co thread
+function M.failed(record, task, bits, err, co)
+  local ctx = calls[task & SLOT]
+  if not ctx or ctx._task ~= task then ctx = nil end
+  local text = raised_text(err)
+  if text then err = errors.new { message = text, data = setmetatable({ text }, core.array_mt) } end
+  if errors.is(err) then
+    coroutine.close(co) -- runs its to-be-closed variables
+    return call_error(record, bits, application_error(err))
+  end
+  local fault = report.fault(err, co)
+  report.log(fault, "handler failed", {
+    path = record.path, method = ctx and ctx.method, conn = ctx and ("%x"):format(ctx._conn),
+  })
+  local data = { error_id = fault.id }
+  if core.is_dev then
+    data.dev = {
+      message = fault.message, file = fault.file, line = fault.line, excerpt = fault.excerpt,
+      traceback = fault.traceback,
+    }
+  end
+  return call_error(record, bits, errors.wire(codes.internal, nil, data))
+end
+
+--- A result (or an error's data) has no form in JSON.
+---@param record perigee.Record
+---@param task integer
+---@param bits integer
+---@param value any
+---@param style integer
+---@param what string
+---@param path string
+function M.unencodable(record, task, bits, value, style, what, path)
+  local ctx = calls[task & SLOT]
+  local id = report.new_id()
+  local is_error = style == E.ERROR_2 or style == E.ERROR_1
+  core.log("error", is_error and "error data cannot be encoded" or "result cannot be encoded", {
+    error_id = id, path = record.path, method = ctx and ctx._task == task and ctx.method or nil,
+    at = (is_error and "error" or "result") .. path, what = what,
+  })
+  local data = { error_id = id }
+  if core.is_dev then
+    data.dev = { message = ("the result holds %s at result%s"):format(what, path) }
+  end
+  return answer_error(record, bits, errors.wire(codes.internal, nil, data))
+end
+
+--- A message that could not even be taken apart.
+---@param record perigee.Record
+---@param bits integer
+---@param why "parse"|"empty"|"batch"
+---@param text string
+---@param number integer
+function M.refuse(record, bits, why, text, number)
+  if why == "parse" then
+    return answer_error(record, bits, errors.wire(codes.parse, "Parse error: " .. text, {
+      reason = text, at = number,
+    }))
+  elseif why == "empty" then
+    return answer_error(record, bits, invalid("an empty batch"))
+  end
+  local err = invalid(("a batch may have at most %d members"):format(number))
+  err.data = { limit = "batch", max = number }
+  return answer_error(record, bits, err)
+end
+
+return M

@@ -1,0 +1,112 @@
+--- Facts about a connection: path, query, headers, cookies, client.
+local M = {}
+
+---@class perigee.Scope
+---@field type "websocket"|"http"
+---@field scheme string "ws", "http"
+---@field method string
+---@field path string decoded
+---@field raw_path string as sent
+---@field query_string string as sent, without the "?"
+---@field query table<string, string> decoded; of equal names the last
+---@field path_params table<string, string> captures of the consumer's path
+---@field headers table<string, string> names in lower case; equal names joined with ", "
+---@field cookies table<string, string>
+---@field subprotocols string[] what the client offers
+---@field host string
+---@field origin? string
+---@field client { address: string, port: integer }
+
+---@param text string
+---@return string
+local function decode(text)
+  return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+---@param text string
+---@return table<string, string>
+local function parse_query(text)
+  local query = {}
+  for pair in text:gmatch("[^&]+") do
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    query[decode((name:gsub("+", " ")))] = decode((value:gsub("+", " ")))
+  end
+  return query
+end
+
+--- RFC 6265 section 5.4 gives the first of equal names the longest path: it wins.
+---@param text string
+---@return table<string, string>
+local function parse_cookies(text)
+  local cookies = {}
+  for pair in text:gmatch("[^;]+") do
+    local name, value = pair:match("^%s*([^=%s]+)%s*=%s*(.-)%s*$")
+    if name and cookies[name] == nil then cookies[name] = value:match('^"(.*)"$') or value end
+  end
+  return cookies
+end
+
+--- Captures of "/room/:id" in a path that matches it.
+---@param pattern string
+---@param path string
+---@return table<string, string>
+local function captures(pattern, path)
+  local params, values = {}, {}
+  for segment in path:gmatch("[^/]+") do values[#values + 1] = segment end
+  local i = 0
+  for segment in pattern:gmatch("[^/]+") do
+    i = i + 1
+    local name = segment:match("^:(.+)$")
+    if name then params[name] = decode(values[i] or "") end
+  end
+  return params
+end
+
+local function refuse(_, key)
+  error(("scope is read-only: scope.%s cannot be set"):format(tostring(key)), 2)
+end
+
+--- Reads a head as core.head gives it: a line with the client's address, then the request.
+---@param head string
+---@param pattern string the consumer's path
+---@return perigee.Scope
+function M.read(head, pattern)
+  local address, port, method, target, rest =
+    head:match("^(%S*) (%d+)\r\n(%S+) +(%S+)[^\r\n]*\r\n(.*)$")
+  local headers = {}
+  for name, value in rest:gmatch("([^:\r\n]+):[ \t]*([^\r\n]*)\r\n") do
+    name = name:lower()
+    value = value:gsub("[ \t]+$", "")
+    headers[name] = headers[name] and headers[name] .. ", " .. value or value
+  end
+  local raw_path, query = target:gsub("^%a+://[^/]*", ""):match("^([^?]*)%??(.*)$")
+  local is_websocket = (headers.upgrade or ""):lower():find("websocket", 1, true) ~= nil
+  local subprotocols = {}
+  for name in (headers["sec-websocket-protocol"] or ""):gmatch("[^,%s]+") do
+    subprotocols[#subprotocols + 1] = name
+  end
+  local facts = {
+    type = is_websocket and "websocket" or "http",
+    scheme = is_websocket and "ws" or "http",
+    method = method,
+    path = decode(raw_path),
+    raw_path = raw_path,
+    query_string = query,
+    query = parse_query(query),
+    path_params = captures(pattern, raw_path),
+    headers = headers,
+    cookies = parse_cookies(headers.cookie or ""),
+    subprotocols = subprotocols,
+    host = headers.host or "",
+    origin = headers.origin,
+    client = { address = address, port = tonumber(port) },
+  }
+  return setmetatable({}, {
+    __index = facts,
+    __newindex = refuse,
+    __pairs = function() return next, facts end,
+    __name = "perigee.scope",
+  })
+end
+
+return M

@@ -1,0 +1,152 @@
+--- Waiting without blocking: sleep, spawn, await, all, timers.
+local core = require("perigee.core")
+local report = require("perigee.report")
+
+local M = {}
+
+--- Waits end after this many seconds unless somebody says otherwise.
+M.DEFAULT_TIMEOUT = 30
+
+---@param seconds any
+---@param what string
+local function check_seconds(seconds, what)
+  if type(seconds) ~= "number" or seconds ~= seconds or seconds < 0 then
+    error(("%s takes a number of seconds, not %s"):format(what, tostring(seconds)), 3)
+  end
+end
+
+local function check_function(fn, what)
+  if type(fn) ~= "function" then
+    error(("%s takes a function, not a %s"):format(what, type(fn)), 3)
+  end
+end
+
+--- Seconds on a clock that only goes forward; its zero means nothing.
+---@return number
+function M.now()
+  return core.now()
+end
+
+--- Suspends this handler; everything else goes on.
+---@param seconds number
+function M.sleep(seconds)
+  check_seconds(seconds, "perigee.sleep")
+  core.park(seconds)
+end
+
+--- Runs a function beside this one, from the loop's next turn on. An error in it is logged.
+---@param fn function
+---@param ... any its arguments
+function M.spawn(fn, ...)
+  check_function(fn, "perigee.spawn")
+  core.spawn(fn, ...)
+end
+
+--- Turns a callback into a wait: calls start(done) and suspends until done(...) is called, whose
+--- values it returns.
+---@param start fun(done: fun(...))
+---@param timeout? number seconds, default 30
+---@return any ... what done got, or nil, "timeout"
+function M.await(start, timeout)
+  check_function(start, "perigee.await")
+  timeout = timeout == nil and M.DEFAULT_TIMEOUT or timeout
+  check_seconds(timeout, "perigee.await's timeout")
+  local task, wait = core.wait_open()
+  start(function(...) core.wake(task, wait, ...) end)
+  local function settle(woken, ...)
+    if woken then return ... end
+    return nil, "timeout"
+  end
+  return settle(core.park(timeout, wait))
+end
+
+--- Runs functions at the same time and waits for all of them.
+---@param fns function[]
+---@return table[] results packed as table.pack does, in the order of fns; raises the first error
+---after all have ended
+function M.all(fns)
+  if type(fns) ~= "table" then
+    error("perigee.all takes a list of functions, not a " .. type(fns), 2)
+  end
+  for i = 1, #fns do check_function(fns[i], "perigee.all") end
+  local results, left, failed, failure = {}, #fns, false, nil
+  if left == 0 then return results end
+  local task, wait = core.wait_open()
+  for i, fn in ipairs(fns) do
+    core.spawn(function()
+      local result = table.pack(pcall(fn))
+      if result[1] then
+        results[i] = table.pack(table.unpack(result, 2, result.n))
+      elseif not failed then
+        failed, failure = true, result[2]
+      end
+      left = left - 1
+      if left == 0 then core.wake(task, wait) end
+    end)
+  end
+  core.park(nil, wait)
+  if failed then error(failure, 0) end
+  return results
+end
+
+---@class perigee.Timer
+local Timer = {}
+Timer.__index = Timer
+
+--- Stops the timer. A function that runs at the moment runs to its end.
+function Timer:cancel()
+  self.cancelled = true
+  if self.task then core.wake(self.task, self.wait) end
+  self.task = nil
+end
+
+--- Waits until it is time. False when cancelled meanwhile.
+---@param timer perigee.Timer
+---@param seconds number
+---@return boolean
+local function timer_wait(timer, seconds)
+  if timer.cancelled then return false end
+  timer.task, timer.wait = core.wait_open()
+  core.park(seconds, timer.wait)
+  timer.task = nil
+  return not timer.cancelled
+end
+
+--- Calls fn once, after some seconds.
+---@param seconds number
+---@param fn function
+---@return perigee.Timer
+function M.after(seconds, fn)
+  check_seconds(seconds, "perigee.after")
+  check_function(fn, "perigee.after")
+  local timer = setmetatable({}, Timer)
+  core.spawn(function()
+    if timer_wait(timer, seconds) then fn() end
+  end)
+  return timer
+end
+
+--- Calls fn every so many seconds, the first time after as many. Calls do not overlap: one that
+--- takes longer swallows the ticks it misses. An error is logged and the next tick comes.
+---@param seconds number more than 0
+---@param fn function
+---@return perigee.Timer
+function M.every(seconds, fn)
+  check_seconds(seconds, "perigee.every")
+  check_function(fn, "perigee.every")
+  if seconds == 0 then error("perigee.every needs more than 0 seconds", 2) end
+  local timer = setmetatable({}, Timer)
+  core.spawn(function()
+    local due = core.now()
+    while true do
+      local now = core.now()
+      due = math.max(due + seconds, now)
+      if not timer_wait(timer, due - now) then return end
+      local ok, err = xpcall(fn, function(e) return report.fault(e) end)
+      if not ok then report.log(err, "timer failed") end
+    end
+  end)
+  return timer
+end
+
+return M

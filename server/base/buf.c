@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* buf.c -- a block of bytes with a reference count, and a builder that fills blocks. */
+#include "base/buf.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A block holds many small messages; a longer message gets a block of its own size. The tiny build
+ * makes every message cross a block border. */
+#ifdef PERIGEE_TINY
+enum { BLOCK = 48, SPARE = 8 };
+#else
+enum { BLOCK = 64 * 1024 - (int)sizeof(struct buf), SPARE = 512 };
+#endif
+
+struct buf *buf_new(size_t cap) {
+  check(cap <= UINT32_MAX);
+  struct buf *buf = mem_alloc(sizeof *buf + cap);
+  atomic_init(&buf->refs, 1);
+  buf->len = 0;
+  buf->cap = (uint32_t)cap;
+  return buf;
+}
+
+struct buf *buf_ref(struct buf *buf) {
+  atomic_fetch_add_explicit(&buf->refs, 1, memory_order_relaxed);
+  return buf;
+}
+
+void buf_unref(struct buf *buf) {
+  /* release: our reads of the bytes happen before the free; acquire: the freeing thread sees them */
+  if (atomic_fetch_sub_explicit(&buf->refs, 1, memory_order_release) == 1) {
+    atomic_thread_fence(memory_order_acquire);
+    free(buf);
+  }
+}
+
+void builder_begin(struct builder *b) {
+  check(!b->is_open);
+  if (!b->buf || b->buf->cap - b->buf->len < SPARE) {
+    if (b->buf) buf_unref(b->buf);
+    b->buf = buf_new(BLOCK);
+  }
+  b->start = b->end = b->buf->len;
+  b->is_open = true;
+  b->is_failed = false;
+}
+
+/* Moves the message in progress to a new block with room for `need` more bytes. */
+static void builder_move(struct builder *b, size_t need) {
+  size_t used = b->end - b->start;
+  if (used + need > BUF_MAX) {
+    /* keep going on scratch so that encoders need no error path of their own */
+    b->is_failed = true;
+    b->end = b->start;
+    used = 0;
+    if (need > BUF_MAX) need = BUF_MAX;
+  }
+  size_t cap = BLOCK;
+  while (cap < (used + need) * 2 && cap < BUF_MAX) cap *= 2;
+  if (cap < used + need) cap = used + need;
+  struct buf *bigger = buf_new(cap);
+  if (used) memcpy(bigger->data, b->buf->data + b->start, used);
+  buf_unref(b->buf);
+  b->buf = bigger;
+  b->start = 0;
+  b->end = (uint32_t)used;
+}
+
+uint8_t *builder_room(struct builder *b, size_t n) {
+  if (__builtin_expect(b->buf->cap - b->end < n, 0)) builder_move(b, n);
+  return b->buf->data + b->end;
+}
+
+void builder_add(struct builder *b, const void *bytes, size_t n) {
+  if (n > BUF_MAX) {
+    b->is_failed = true;
+    return;
+  }
+  memcpy(builder_room(b, n), bytes, n);
+  b->end += (uint32_t)n;
+}
+
+void builder_byte(struct builder *b, uint8_t byte) {
+  *builder_room(b, 1) = byte;
+  b->end++;
+}
+
+bool builder_commit(struct builder *b, struct slice *out) {
+  check(b->is_open);
+  b->is_open = false;
+  if (b->is_failed) {
+    *out = (struct slice){b->buf, b->start, 0};
+    return false;
+  }
+  *out = (struct slice){b->buf, b->start, b->end - b->start};
+  b->buf->len = b->end;
+  return true;
+}
+
+void builder_abort(struct builder *b) {
+  b->is_open = false;
+  b->end = b->start;
+}
+
+void builder_rewind(struct builder *b) {
+  if (b->is_open || !b->buf) return;
+  if (atomic_load_explicit(&b->buf->refs, memory_order_acquire) != 1) return;
+  if (b->buf->cap > BLOCK) { /* made for one long message: do not keep it */
+    buf_unref(b->buf);
+    b->buf = NULL;
+    return;
+  }
+  b->buf->len = 0;
+}
+
+void builder_fini(struct builder *b) {
+  if (b->buf) buf_unref(b->buf);
+  *b = (struct builder){0};
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/* log.c -- one line per event on standard error, as text for people or JSON for machines. */
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+  int fd;
+  atomic_int level;
+  enum log_format format;
+  bool is_coloured;
+} out = {.fd = 2, .level = LOG_INFO};
+
+static const char *const names[LOG_LEVELS] = {"error", "warn", "info", "debug"};
+
+void log_open(int fd, enum log_level level, enum log_format format, bool is_coloured) {
+  out.fd = fd;
+  atomic_store(&out.level, (int)level);
+  out.format = format;
+  out.is_coloured = is_coloured;
+}
+
+void log_set_level(enum log_level level) {
+  atomic_store(&out.level, (int)level);
+}
+
+bool log_is_on(enum log_level level) {
+  return (int)level <= atomic_load_explicit(&out.level, memory_order_relaxed);
+}
+
+int log_level_from_name(const char *name) {
+  for (int i = 0; i < LOG_LEVELS; i++)
+    if (strcmp(name, names[i]) == 0) return i;
+  return -1;
+}
+
+/* The last bytes of a line are kept free for closing quotes and for what log_end adds. */
+enum { TAIL = 32 };
+
+/* All of it or, when the line is full, nothing: an escape or a key is never cut in two. */
+static void put(struct log_line *l, const char *s, size_t n) {
+  if (l->is_cut || n > sizeof l->text - TAIL - l->len) {
+    l->is_cut = true;
+    return;
+  }
+  memcpy(l->text + l->len, s, n);
+  l->len += n;
+}
+
+static void puts_(struct log_line *l, const char *s) {
+  put(l, s, strlen(s));
+}
+
+/* JSON string escapes serve both formats: one line stays one line and quotes stay balanced. Bytes
+ * over 0x7F pass: the reader decides about its own character set. */
+static void put_escaped(struct log_line *l, const char *s, size_t n) {
+  char hex[8];
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = (unsigned char)s[i];
+    switch (c) {
+    case '"': put(l, "\\\"", 2); break;
+    case '\\': put(l, "\\\\", 2); break;
+    case '\n': put(l, "\\n", 2); break;
+    case '\r': put(l, "\\r", 2); break;
+    case '\t': put(l, "\\t", 2); break;
+    default:
+      if (c < 0x20 || c == 0x7f) {
+        snprintf(hex, sizeof hex, "\\u%04x", c);
+        put(l, hex, 6);
+      } else {
+        put(l, s + i, 1);
+      }
+    }
+  }
+}
+
+bool log_begin(struct log_line *l, enum log_level level, const char *event) {
+  if (!log_is_on(level)) return false;
+  struct timespec now;
+  struct tm tm;
+  char stamp[64];
+  clock_gettime(CLOCK_REALTIME, &now);
+  gmtime_r(&now.tv_sec, &tm);
+  size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+  snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
+  l->len = 0;
+  l->is_cut = false;
+  if (out.format == LOG_JSON) {
+    puts_(l, "{\"time\":\"");
+    puts_(l, stamp);
+    puts_(l, "\",\"level\":\"");
+    puts_(l, names[level]);
+    puts_(l, "\",\"event\":\"");
+    put_escaped(l, event, strlen(event));
+    puts_(l, "\"");
+  } else {
+    static const char *const colours[LOG_LEVELS] = {"\033[31m", "\033[33m", "\033[32m", "\033[2m"};
+    static const char *const padded[LOG_LEVELS] = {"error ", "warn  ", "info  ", "debug "};
+    if (out.is_coloured) puts_(l, "\033[2m");
+    puts_(l, stamp);
+    if (out.is_coloured) puts_(l, "\033[0m");
+    puts_(l, " ");
+    if (out.is_coloured) puts_(l, colours[level]);
+    puts_(l, padded[level]);
+    if (out.is_coloured) puts_(l, "\033[0m");
+    for (const char *p = event; *p; p++) put(l, *p == '\n' || *p == '\r' ? " " : p, 1);
+  }
+  return true;
+}
+
+/* A field that does not fit leaves no half of itself behind; only strings are shortened. */
+static void put_key(struct log_line *l, const char *key) {
+  if (out.format == LOG_JSON) {
+    puts_(l, ",\"");
+    put_escaped(l, key, strlen(key));
+    puts_(l, "\":");
+  } else {
+    puts_(l, " ");
+    put_escaped(l, key, strlen(key));
+    puts_(l, "=");
+  }
+}
+
+/* Text format leaves plain words unquoted, as they are easier to read and to grep. */
+static bool is_plain(const char *s, size_t n) {
+  if (n == 0) return false;
+  for (size_t i = 0; i < n; i++)
+    if ((unsigned char)s[i] <= 0x20 || s[i] == '"' || s[i] == '=' || s[i] == '\\' || s[i] == 0x7f)
+      return false;
+  return true;
+}
+
+void log_bytes(struct log_line *l, const char *key, const char *value, size_t n) {
+  size_t mark = l->len;
+  put_key(l, key);
+  if (out.format == LOG_TEXT && is_plain(value, n)) {
+    put(l, value, n);
+    if (l->is_cut) l->len = mark;
+    return;
+  }
+  put(l, "\"", 1);
+  if (l->is_cut) {
+    l->len = mark;
+    return;
+  }
+  put_escaped(l, value, n);
+  l->text[l->len++] = '"'; /* fits: TAIL */
+}
+
+void log_str(struct log_line *l, const char *key, const char *value) {
+  log_bytes(l, key, value, strlen(value));
+}
+
+static void put_number(struct log_line *l, const char *key, const char *digits) {
+  size_t mark = l->len;
+  put_key(l, key);
+  puts_(l, digits);
+  if (l->is_cut) l->len = mark;
+}
+
+void log_int(struct log_line *l, const char *key, int64_t value) {
+  char digits[32];
+  snprintf(digits, sizeof digits, "%" PRId64, value);
+  put_number(l, key, digits);
+}
+
+void log_uint(struct log_line *l, const char *key, uint64_t value) {
+  char digits[32];
+  snprintf(digits, sizeof digits, "%" PRIu64, value);
+  put_number(l, key, digits);
+}
+
+void log_hex(struct log_line *l, const char *key, uint64_t value) {
+  char digits[32];
+  snprintf(digits, sizeof digits, "%" PRIx64, value);
+  log_str(l, key, digits);
+}
+
+void log_num(struct log_line *l, const char *key, double value) {
+  char digits[40];
+  if (!isfinite(value)) { /* JSON has no word for it */
+    log_str(l, key, isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+    return;
+  }
+  snprintf(digits, sizeof digits, "%.6g", value);
+  put_number(l, key, digits);
+}
+
+void log_bool(struct log_line *l, const char *key, bool value) {
+  put_number(l, key, value ? "true" : "false");
+}
+
+void log_block(struct log_line *l, const char *key, const char *value, size_t n) {
+  if (out.format == LOG_JSON) {
+    log_bytes(l, key, value, n);
+    return;
+  }
+  /* indented, so that a block cannot look like lines of its own */
+  for (size_t i = 0; i < n;) {
+    const char *nl = memchr(value + i, '\n', n - i);
+    size_t line = nl ? (size_t)(nl - (value + i)) : n - i;
+    puts_(l, "\n    ");
+    for (size_t k = 0; k < line; k++) {
+      unsigned char c = (unsigned char)value[i + k];
+      if (c == '\t')
+        puts_(l, "  ");
+      else
+        put(l, c < 0x20 || c == 0x7f ? "?" : value + i + k, 1);
+    }
+    i += line + 1;
+  }
+}
+
+void log_end(struct log_line *l) {
+  /* the tail is reserved, so these always fit */
+  if (out.format == LOG_JSON) {
+    if (l->is_cut) {
+      memcpy(l->text + l->len, ",\"cut\":true", 11);
+      l->len += 11;
+    }
+    l->text[l->len++] = '}';
+  } else if (l->is_cut) {
+    memcpy(l->text + l->len, " ...(cut)", 9);
+    l->len += 9;
+  }
+  l->text[l->len++] = '\n';
+  for (size_t at = 0; at < l->len;) {
+    ssize_t k = write(out.fd, l->text + at, l->len - at);
+    if (k <= 0) break; /* nobody to tell: a full or closed log must not stop the server */
+    at += (size_t)k;
+  }
+}
+
+void log_say(enum log_level level, const char *event) {
+  struct log_line l;
+  if (log_begin(&l, level, event)) log_end(&l);
+}
+
+bool log_begin_limited(struct log_line *l, struct log_limit *limit, enum log_level level,
+                       const char *event) {
+  if (!log_is_on(level)) return false;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  uint64_t window = (uint64_t)now.tv_sec + 1; /* never 0, so the first second starts a window */
+  if (atomic_exchange_explicit(&limit->window, window, memory_order_relaxed) != window)
+    atomic_store_explicit(&limit->count, 0, memory_order_relaxed);
+  if (atomic_fetch_add_explicit(&limit->count, 1, memory_order_relaxed) >= limit->burst) {
+    atomic_fetch_add_explicit(&limit->missed, 1, memory_order_relaxed);
+    return false;
+  }
+  if (!log_begin(l, level, event)) return false;
+  unsigned missed = atomic_exchange_explicit(&limit->missed, 0, memory_order_relaxed);
+  if (missed) log_uint(l, "suppressed", missed);
+  return true;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_LOG_H
+#define PERIGEE_LOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* log.c -- one line per event on standard error, as text for people or JSON for machines.
+ *
+ *   struct log_line l;
+ *   if (log_begin(&l, LOG_WARN, "slow reader cut")) {
+ *     log_uint(&l, "queued", bytes);
+ *     log_end(&l);
+ *   }
+ *
+ * A line is built on the stack and written with one write(2), so lines of several threads do not
+ * mix. Values are escaped: nothing a client sends can forge a line. Any thread. */
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_LEVELS };
+enum log_format { LOG_TEXT, LOG_JSON };
+
+struct log_line {
+  size_t len;
+  bool is_cut; /* a field did not fit; said at the end of the line */
+  char text[8192];
+};
+
+/* Call once before threads start. fd stays the caller's. is_coloured is for LOG_TEXT only. */
+void log_open(int fd, enum log_level level, enum log_format format, bool is_coloured);
+void log_set_level(enum log_level level);
+bool log_is_on(enum log_level level);
+/* "error" "warn" "info" "debug" -> the level, or -1. */
+int log_level_from_name(const char *name);
+
+/* False when the level is off: then add no fields and do not end it. */
+bool log_begin(struct log_line *l, enum log_level level, const char *event);
+void log_str(struct log_line *l, const char *key, const char *value);
+void log_bytes(struct log_line *l, const char *key, const char *value, size_t n);
+void log_int(struct log_line *l, const char *key, int64_t value);
+void log_uint(struct log_line *l, const char *key, uint64_t value);
+void log_hex(struct log_line *l, const char *key, uint64_t value);
+void log_num(struct log_line *l, const char *key, double value);
+void log_bool(struct log_line *l, const char *key, bool value);
+/* A block below the line (text) or a string field (JSON): tracebacks, source excerpts. */
+void log_block(struct log_line *l, const char *key, const char *value, size_t n);
+void log_end(struct log_line *l);
+
+/* A line without fields. */
+void log_say(enum log_level level, const char *event);
+
+/* At most `burst` lines per second from one place in the code; the next line that passes carries
+ * suppressed=N. Declare static, one per call site. */
+struct log_limit {
+  uint32_t burst;
+  atomic_uint_fast64_t window; /* second the count belongs to */
+  atomic_uint count;           /* lines asked for in that second */
+  atomic_uint missed;          /* lines held back since the last one that passed */
+};
+#define LOG_LIMIT(n) ((struct log_limit){.burst = (n)})
+bool log_begin_limited(struct log_line *l, struct log_limit *limit, enum log_level level,
+                       const char *event);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_METRICS_H
+#define PERIGEE_METRICS_H
+
+#include "base/buf.h"
+
+#include <stdatomic.h>
+
+/* metrics.c -- the counters of a worker, and the page that shows them (Prometheus text format). */
+
+struct metrics {
+#define COUNTER(name, help) atomic_uint_fast64_t name;
+#include "base/metrics.def"
+#undef COUNTER
+};
+
+/* Each counter is written by its worker only and read by anybody: a load and a store will do, no
+ * locked instruction. */
+static inline void metric_add(atomic_uint_fast64_t *counter, uint64_t n) {
+  uint64_t v = atomic_load_explicit(counter, memory_order_relaxed);
+  atomic_store_explicit(counter, v + n, memory_order_relaxed);
+}
+
+/* A name's index, 0 to METRICS - 1, and back. */
+extern const int metrics_count;
+const char *metrics_name(int i);
+const char *metrics_help(int i);
+uint64_t metrics_value(const struct metrics *m, int i);
+
+/* Appends the page, sums over n workers, to the message in progress. */
+void metrics_write(struct builder *b, const struct metrics *const *workers, unsigned n);
+
+#endif

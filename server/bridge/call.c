@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT */
+/* call.c -- one JSON-RPC call, from its text to its answer; and batches of them.
+ *
+ *   text ─▶ envelope_read ─▶ rpc.call(record, conn, task, bits, method, params, id[, detail])
+ *                                │ returns value, style, status          │ raises
+ *                                ▼                                       ▼
+ *                            answer ◀── rpc.unencodable            rpc.failed ─▶ answer
+ *
+ * rpc.lua decides what is said; this file only says it, to a WebSocket, an HTTP request or a place
+ * in a batch. */
+#include "bridge/call.h"
+
+#include "base/mem.h"
+#include "bridge/dispatch.h"
+#include "bridge/host.h"
+#include "bridge/peer.h"
+#include "bridge/routes.h"
+#include "net/http_conn.h"
+#include "net/ws_conn.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+  BATCH_AT_ONCE = 16, /* members of one batch that run at the same time */
+  DETAIL = ENV_MALFORMED | ENV_OVER_LIMIT | ENV_OUT_OF_RANGE | ENV_RESULT | ENV_ERROR,
+};
+
+const char *const media_types[MEDIA_TYPES] = {"application/json", "application/json-rpc",
+                                              "application/jsonrequest"};
+
+struct batch {
+  struct host *host;
+  struct consumer *consumer;
+  uint64_t conn;
+  char *text;                    /* owned: members read from it when their turn comes */
+  struct envelope_span *members; /* owned; point into text */
+  struct envelope_span *answers; /* owned, and what they point at: malloc'd or NULL */
+  uint32_t n, begun, ended;
+  bool is_http;
+  bool is_pumping; /* members may end while another is being begun */
+};
+
+struct call {
+  struct consumer *consumer;
+  struct batch *batch; /* NULL: answered by itself */
+  uint64_t conn;
+  const char *text; /* borrowed until the call waits; a batch's until the batch ends */
+  size_t text_len;
+  const char *id; /* the id's own bytes, in text or id_copy */
+  char *id_copy;  /* owned */
+  uint32_t id_len;
+  uint32_t bits; /* ENV_HTTP, ENV_BATCH, then all of the envelope */
+  uint32_t member;
+  const char *refusal; /* why there is no message to read: static word for rpc.refuse */
+  const char *refusal_text;
+  lua_Integer refusal_number;
+  bool is_answered;
+};
+_Static_assert(sizeof(struct call) <= TASK_DATA, "a call fits into its task");
+
+static const struct task_kind kind;
+static void batch_end_member(struct batch *b);
+
+static struct call *call_of(struct task *t) {
+  return (struct call *)t->data;
+}
+
+/* ---- answers ------------------------------------------------------------------------------------- */
+
+struct answer {
+  enum envelope_style style;
+  int value;       /* stack index */
+  unsigned status; /* HTTP, when the consumer maps codes to statuses; 0: 200 */
+};
+
+static void http_answer_call(struct conn *conn, unsigned status, struct slice body) {
+  const char *type = media_types[peer_of(conn)->media_type];
+  char cors[CORS_LINES_MAX];
+  struct http_answer answer = {.status = status ? status : 200, .type = type,
+                               .type_len = strlen(type), .extra = cors,
+                               .extra_len = dispatch_cors(conn, cors, sizeof cors)};
+  http_answer(conn, &answer, body);
+}
+
+static void http_answer_nothing(struct conn *conn) {
+  char cors[CORS_LINES_MAX];
+  struct http_answer answer = {.status = 204, .extra = cors,
+                               .extra_len = dispatch_cors(conn, cors, sizeof cors)};
+  http_answer_text(conn, &answer, NULL);
+}
+
+/* The connection, if it still wants this answer. */
+static struct conn *asker(struct host *h, uint64_t id, bool is_http) {
+  struct conn *conn = worker_conn(&h->worker, id);
+  if (!conn || !conn_is_open(conn)) return NULL;
+  return is_http || ws_is_open(conn) ? conn : NULL;
+}
+
+static bool write_answer(lua_State *L, struct builder *b, const struct call *c,
+                         const struct answer *a, struct json_writer *w) {
+  envelope_open(b, a->style);
+  json_writer_init(w, b, host_of(L)->array_mt);
+  bool is_written = json_write(L, w, a->value);
+  envelope_close(b, a->style, c->id, c->id_len);
+  return is_written;
+}
+
+/* False when the value has no form in JSON: w says why, nothing was sent. */
+static bool send_answer(lua_State *L, struct call *c, const struct answer *a,
+                        struct json_writer *w) {
+  struct host *h = host_of(L);
+  struct builder *b = &h->worker.out;
+  bool is_http = c->bits & ENV_HTTP;
+  struct slice slice;
+  if (a->style == ENV_ERROR_2 || a->style == ENV_ERROR_1)
+    metric_add(&h->worker.metrics.call_errors, 1);
+  struct conn *conn = asker(h, c->conn, is_http);
+  if (!conn) return true;
+  if (a->style == ENV_SILENT) {
+    if (is_http && !c->batch) http_answer_nothing(conn);
+    return true;
+  }
+  if (!is_http && !c->batch)
+    ws_frame_begin(b);
+  else
+    builder_begin(b);
+  if (!write_answer(L, b, c, a, w)) {
+    builder_abort(b);
+    return false;
+  }
+  if (!is_http && !c->batch) {
+    if (ws_frame_end(b, WS_TEXT, &slice)) ws_send_frame(conn, slice);
+    return true;
+  }
+  if (!builder_commit(b, &slice)) {
+    json_writer_init(w, b, h->array_mt);
+    w->error = "a result longer than 1 GiB";
+    return false;
+  }
+  if (c->batch)
+    c->batch->answers[c->member] =
+        (struct envelope_span){mem_dup(slice_data(&slice), slice.len), slice.len};
+  else
+    http_answer_call(conn, a->status, slice);
+  return true;
+}
+
+/* The last word when Lua cannot help: no memory, or an error in the error path. */
+static void send_internal_error(struct host *h, struct call *c) {
+  static const char value[] = "{\"code\":-32603,\"message\":\"Internal error\"}";
+  struct conn *conn = asker(h, c->conn, c->bits & ENV_HTTP);
+  struct builder *b = &h->worker.out;
+  struct slice slice;
+  bool is_frame = !(c->bits & ENV_HTTP) && !c->batch;
+  if (!conn || c->is_answered) return;
+  c->is_answered = true;
+  if (is_frame)
+    ws_frame_begin(b);
+  else
+    builder_begin(b);
+  envelope_open(b, ENV_ERROR_2);
+  builder_add(b, value, sizeof value - 1);
+  envelope_close(b, ENV_ERROR_2, c->id, c->id_len);
+  if (is_frame) {
+    if (ws_frame_end(b, WS_TEXT, &slice)) ws_send_frame(conn, slice);
+  } else if (builder_commit(b, &slice)) {
+    if (c->batch)
+      c->batch->answers[c->member] =
+          (struct envelope_span){mem_dup(slice_data(&slice), slice.len), slice.len};
+    else
+      http_answer_call(conn, c->consumer->is_http_mapped ? 500 : 200, slice);
+  }
+}
+
+/* ---- in the coroutine ---------------------------------------------------------------------------- */
+
+/* Stack: ... value, style, status: what rpc.lua returned. */
+static void read_answer(lua_State *L, struct answer *a) {
+  int top = lua_gettop(L);
+  a->value = top - 2;
+  a->style = lua_isnil(L, top - 1) ? ENV_RESULT_2 : (enum envelope_style)lua_tointeger(L, top - 1);
+  a->status = (unsigned)lua_tointeger(L, top);
+}
+
+static int say_unencodable(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  struct task *t = (struct task *)ctx;
+  struct call *c = call_of(t);
+  struct json_writer w;
+  struct answer a;
+  read_answer(L, &a);
+  if (send_answer(L, c, &a, &w))
+    c->is_answered = true;
+  else
+    send_internal_error(t->host, c);
+  return 0;
+}
+
+static int say(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  struct task *t = (struct task *)ctx;
+  struct call *c = call_of(t);
+  struct json_writer w;
+  struct answer a;
+  if (c->is_answered) return 0; /* what failed had nobody waiting for it */
+  read_answer(L, &a);
+  if (send_answer(L, c, &a, &w)) {
+    c->is_answered = true;
+    return 0;
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.unencodable);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, (lua_Integer)task_id(t));
+  lua_pushinteger(L, c->bits);
+  lua_pushvalue(L, a.value);
+  lua_pushinteger(L, (lua_Integer)a.style);
+  lua_pushstring(L, w.error);
+  lua_pushstring(L, w.path + w.path_at);
+  lua_callk(L, 7, 3, ctx, say_unencodable);
+  return say_unencodable(L, LUA_OK, ctx);
+}
+
+/* Pushes what rpc.lua needs to know beyond the bits, as a table. */
+static void push_detail(lua_State *L, struct host *h, const struct envelope *e) {
+  const struct json_reader *r = &e->reader;
+  lua_createtable(L, 0, 4);
+  int detail = lua_gettop(L);
+  if (e->bits & ENV_MALFORMED) {
+    lua_pushstring(L, r->error);
+    lua_setfield(L, detail, "error");
+    lua_pushinteger(L, (lua_Integer)(r->at - r->start));
+    lua_setfield(L, detail, "at");
+    return;
+  }
+  if (e->bits & (ENV_OVER_LIMIT | ENV_OUT_OF_RANGE)) {
+    lua_pushstring(L, r->path + r->path_at);
+    lua_setfield(L, detail, "path");
+  }
+  if (e->bits & ENV_OVER_LIMIT) {
+    lua_pushstring(L, r->limit);
+    lua_setfield(L, detail, "limit");
+    lua_pushinteger(L, r->max);
+    lua_setfield(L, detail, "max");
+  }
+  for (int i = 0; i < 2; i++) { /* the client's answer to a call of ours */
+    const struct envelope_span *span = i ? &e->error : &e->result;
+    struct json_reader reader;
+    if (span->len == 0) continue;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
+    json_reader_init(&reader, span->at, span->len, NULL, &h->scratch, lua_gettop(L));
+    if (json_read(L, &reader) == JSON_OK) lua_setfield(L, detail, i ? "failure" : "result");
+    lua_settop(L, detail);
+  }
+}
+
+static int call_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct host *h = t->host;
+  struct call *c = call_of(t);
+  struct envelope e;
+  enum { BITS = 5, METHOD = 6, MT = 9 };
+  lua_settop(L, 0);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.call);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, (lua_Integer)c->conn);
+  lua_pushinteger(L, (lua_Integer)task_id(t));
+  lua_settop(L, MT - 1); /* bits, method, params, id */
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
+  envelope_read(L, &e, c->text, c->text_len, &c->consumer->limits.params, &h->scratch, MT, METHOD);
+  lua_settop(L, MT - 1);
+  c->bits |= e.bits;
+  c->id = e.id.at;
+  c->id_len = e.id.len;
+  if (c->bits & ENV_MALFORMED && c->consumer->has_receive && !(c->bits & ENV_HTTP)) {
+    /* an app that speaks more than JSON-RPC gets what is not JSON */
+    lua_settop(L, 0);
+    c->is_answered = true;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.receive);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+    lua_pushinteger(L, (lua_Integer)c->conn);
+    lua_pushlstring(L, c->text, c->text_len);
+    lua_pushboolean(L, 0);
+    lua_callk(L, 4, 0, 0, NULL);
+    return 0;
+  }
+  lua_pushinteger(L, c->bits);
+  lua_replace(L, BITS);
+  if (c->bits & DETAIL) {
+    if (c->bits & (ENV_MALFORMED | ENV_NOT_OBJECT))
+      metric_add(&h->worker.metrics.messages_malformed, 1);
+    push_detail(L, h, &e);
+  }
+  lua_callk(L, lua_gettop(L) - 1, 3, (lua_KContext)t, say);
+  return say(L, LUA_OK, (lua_KContext)t);
+}
+
+static int refuse_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct call *c = call_of(t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.refuse);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, c->bits);
+  lua_pushstring(L, c->refusal);
+  lua_pushstring(L, c->refusal_text);
+  lua_pushinteger(L, c->refusal_number);
+  lua_callk(L, 5, 3, (lua_KContext)t, say);
+  return say(L, LUA_OK, (lua_KContext)t);
+}
+
+static int failed_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct call *c = call_of(t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.failed);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, (lua_Integer)task_id(t));
+  lua_pushinteger(L, c->bits);
+  task_failure(L, t);
+  lua_callk(L, 5, 3, (lua_KContext)t, say);
+  return say(L, LUA_OK, (lua_KContext)t);
+}
+
+/* ---- the task ------------------------------------------------------------------------------------ */
+
+static void call_waits(struct task *t) {
+  struct call *c = call_of(t);
+  c->text = NULL;
+  if (c->batch || c->id_len == 0) return;
+  c->id = c->id_copy = mem_dup(c->id, c->id_len);
+}
+
+static void call_failed(struct task *t) {
+  lua_pushcfunction(t->co, failed_body);
+  lua_pushlightuserdata(t->co, t);
+}
+
+static void call_gave_up(struct task *t) {
+  send_internal_error(t->host, call_of(t));
+}
+
+static void call_released(struct task *t) {
+  struct call *c = call_of(t);
+  struct conn *conn = worker_conn(&t->host->worker, c->conn);
+  free(c->id_copy);
+  c->id_copy = NULL;
+  if (conn) {
+    struct peer *p = peer_of(conn);
+    p->calls--;
+    if (p->calls < c->consumer->limits.calls) conn_resume(conn, PAUSE_CALLS);
+    if (p->is_leaving && p->calls == 0) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+  }
+  if (c->batch) batch_end_member(c->batch);
+}
+
+static const struct task_kind kind = {
+    .name = "call",
+    .waits = call_waits,
+    .failed = call_failed,
+    .gave_up = call_gave_up,
+    .released = call_released,
+};
+
+static uint32_t how_it_came(const struct host *h, bool is_http) {
+  return (is_http ? ENV_HTTP : 0) | (h->worker.is_draining && !is_http ? ENV_DRAINING : 0);
+}
+
+/* Begins a call and runs it until it waits or ends. */
+static void begin(struct host *h, struct conn *conn, const struct call *call, lua_CFunction body) {
+  struct peer *p = peer_of(conn);
+  struct task *t = task_begin(h, &kind);
+  metric_add(&h->worker.metrics.calls, 1);
+  if (!t) { /* no memory in Lua, not even for a coroutine */
+    struct call c = *call;
+    send_internal_error(h, &c);
+    if (c.batch) batch_end_member(c.batch);
+    return;
+  }
+  *call_of(t) = *call;
+  p->calls++;
+  task_run(t, body);
+  /* reading the id again, as the connection may be gone */
+  conn = worker_conn(&h->worker, call->conn);
+  if (conn && peer_of(conn)->calls >= call->consumer->limits.calls && !(call->bits & ENV_HTTP)) {
+    metric_add(&h->worker.metrics.call_pauses, 1);
+    conn_pause(conn, PAUSE_CALLS);
+  }
+}
+
+/* ---- batches ------------------------------------------------------------------------------------- */
+
+static void batch_free(struct batch *b) {
+  for (uint32_t i = 0; i < b->n; i++) free((char *)b->answers[i].at);
+  free(b->answers);
+  free(b->members);
+  free(b->text);
+  free(b);
+}
+
+/* All members have ended: one answer with all of theirs, in the order of the request. */
+static void batch_answer(struct batch *b) {
+  struct host *h = b->host;
+  struct conn *conn = asker(h, b->conn, b->is_http);
+  struct builder *out = &h->worker.out;
+  struct slice slice;
+  bool is_first = true;
+  if (!conn) return;
+  if (b->is_http)
+    builder_begin(out);
+  else
+    ws_frame_begin(out);
+  for (uint32_t i = 0; i < b->n; i++) {
+    if (!b->answers[i].at) continue;
+    builder_byte(out, is_first ? '[' : ',');
+    builder_add(out, b->answers[i].at, b->answers[i].len);
+    is_first = false;
+  }
+  if (is_first) { /* only notifications */
+    builder_abort(out);
+    if (b->is_http) http_answer_nothing(conn);
+    return;
+  }
+  builder_byte(out, ']');
+  if (b->is_http) {
+    if (builder_commit(out, &slice)) http_answer_call(conn, 200, slice);
+  } else if (ws_frame_end(out, WS_TEXT, &slice)) {
+    ws_send_frame(conn, slice);
+  }
+}
+
+/* Begins members while there is room, and ends the batch with its last member. */
+static void batch_pump(struct batch *b) {
+  struct host *h = b->host;
+  if (b->is_pumping) return;
+  b->is_pumping = true;
+  while (b->begun < b->n && b->begun - b->ended < BATCH_AT_ONCE) {
+    struct conn *conn = asker(h, b->conn, b->is_http);
+    if (!conn) { /* nobody waits for the rest */
+      b->ended += b->n - b->begun;
+      b->begun = b->n;
+      break;
+    }
+    uint32_t in_flight = b->begun - b->ended;
+    if (in_flight && peer_of(conn)->calls >= b->consumer->limits.calls) break;
+    struct call call = {
+        .consumer = b->consumer,
+        .batch = b,
+        .conn = b->conn,
+        .text = b->members[b->begun].at,
+        .text_len = b->members[b->begun].len,
+        .bits = ENV_BATCH | how_it_came(h, b->is_http),
+        .member = b->begun,
+    };
+    b->begun++;
+    begin(h, conn, &call, call_body);
+  }
+  b->is_pumping = false;
+  if (b->ended < b->n) return;
+  batch_answer(b);
+  batch_free(b);
+}
+
+static void batch_end_member(struct batch *b) {
+  b->ended++;
+  batch_pump(b);
+}
+
+static void refuse(struct host *h, struct conn *conn, bool is_http, const char *why,
+                   const char *text, lua_Integer number) {
+  struct call call = {
+      .consumer = peer_of(conn)->consumer,
+      .conn = conn_id(conn),
+      .bits = is_http ? ENV_HTTP : 0,
+      .refusal = why,
+      .refusal_text = text,
+      .refusal_number = number,
+  };
+  metric_add(&h->worker.metrics.messages_malformed, 1);
+  begin(h, conn, &call, refuse_body);
+}
+
+static void call_batch(struct host *h, struct conn *conn, const char *text, size_t n,
+                       bool is_http) {
+  struct consumer *consumer = peer_of(conn)->consumer;
+  int most = (int)consumer->limits.batch;
+  char *copy = mem_dup(text, n);
+  struct envelope_span *members = mem_alloc(((size_t)most + 1) * sizeof *members);
+  const char *error;
+  size_t at;
+  int count = envelope_split(copy, n, members, most, &error, &at);
+  if (count <= 0 || count > most) {
+    free(members);
+    free(copy);
+    if (count < 0)
+      refuse(h, conn, is_http, "parse", error, (lua_Integer)at);
+    else
+      refuse(h, conn, is_http, count ? "batch" : "empty", "", most);
+    return;
+  }
+  struct batch *b = mem_zalloc(sizeof *b);
+  *b = (struct batch){.host = h, .consumer = consumer, .conn = conn_id(conn), .text = copy,
+                      .members = members, .n = (uint32_t)count, .is_http = is_http};
+  b->answers = mem_zalloc((size_t)count * sizeof *b->answers);
+  batch_pump(b);
+}
+
+/* ---- the door ------------------------------------------------------------------------------------ */
+
+void call_message(struct host *h, struct conn *conn, const char *text, size_t n, bool is_http,
+                  bool is_text_bad) {
+  if (is_text_bad) {
+    refuse(h, conn, is_http, "parse", "the text is not UTF-8", 0);
+    return;
+  }
+  if (envelope_is_batch(text, n)) {
+    call_batch(h, conn, text, n, is_http);
+    return;
+  }
+  struct call call = {
+      .consumer = peer_of(conn)->consumer,
+      .conn = conn_id(conn),
+      .text = text,
+      .text_len = n,
+      .bits = how_it_came(h, is_http),
+  };
+  begin(h, conn, &call, call_body);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_CALL_H
+#define PERIGEE_CALL_H
+
+#include "bridge/envelope.h"
+
+#include <stddef.h>
+
+/* call.c -- one JSON-RPC call, from its text to its answer; and batches of them.
+ *
+ * Everything that may raise runs inside the call's own coroutine; the answer goes to the
+ * connection's id, so a connection that is gone by then just does not get it. */
+
+struct host;
+struct conn;
+
+/* What POST bodies may be, and what their answers then are. */
+enum { MEDIA_TYPES = 3 };
+extern const char *const media_types[MEDIA_TYPES];
+
+/* A message of JSON-RPC, single or batch, from a WebSocket or a POST body. The text is valid UTF-8
+ * unless is_text_bad, in which case it is answered as unreadable. Borrowed until this returns. */
+void call_message(struct host *h, struct conn *conn, const char *text, size_t n, bool is_http,
+                  bool is_text_bad);
+
+#endif

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: MIT */
+/* dispatch.c -- what connections ask for, brought to consumers, folders and hooks.
+ *
+ *   GET + Upgrade  consumer's path  ─▶ origin, handshake ─▶ connect hook ─▶ 101
+ *   POST           consumer's path  ─▶ content type, length ─▶ call
+ *   OPTIONS        consumer's path  ─▶ CORS preflight
+ *   GET, HEAD      folder           ─▶ file
+ *   GET            /-/health, /-/metrics
+ *   everything else                 ─▶ 404, 405, ... and close */
+#include "bridge/dispatch.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "bridge/call.h"
+#include "bridge/host.h"
+#include "bridge/peer.h"
+#include "bridge/routes.h"
+#include "hub/files.h"
+#include "wire/handshake.h"
+#include "wire/origin.h"
+#include "wire/utf8.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PLAIN_TEXT .type = "text/plain; charset=utf-8", .type_len = 25
+
+/* ---- refusing ------------------------------------------------------------------------------------ */
+
+/* Answers an error with one more header line and closes. */
+static void refuse_with(struct conn *conn, unsigned status, const char *line, const char *why) {
+  char text[256];
+  struct http_answer answer = {.status = status, PLAIN_TEXT, .extra = line,
+                               .extra_len = line ? strlen(line) : 0, .is_last = true};
+  snprintf(text, sizeof text, "%u %s%s%s\n", status, http_status_text(status), why ? ": " : "",
+           why ? why : "");
+  metric_add(&conn->worker->metrics.http_refused, 1);
+  http_answer_text(conn, &answer, text);
+}
+
+static void refuse(struct conn *conn, unsigned status, const char *why) {
+  refuse_with(conn, status, NULL, why);
+}
+
+/* ---- origins --------------------------------------------------------------------------------------- */
+
+static bool is_origin_allowed(const struct consumer *c, const struct http_request *r,
+                              const struct http_field *origin) {
+  return origin_is_allowed((const char *const *)c->origins, http_text(r, origin->value),
+                           origin->value.len, http_text(r, r->host), r->host.len);
+}
+
+static void log_origin(const struct consumer *c, const struct http_request *r,
+                       const struct http_field *origin) {
+  static struct log_limit limit = LOG_LIMIT(5);
+  struct log_line l;
+  char advice[400];
+  if (!log_begin_limited(&l, &limit, LOG_WARN, "origin refused")) return;
+  int n = origin->value.len > 200 ? 200 : (int)origin->value.len;
+  snprintf(advice, sizeof advice, "origins = { \"%.*s\" }", n, http_text(r, origin->value));
+  log_str(&l, "path", c->path);
+  log_bytes(&l, "origin", http_text(r, origin->value), (size_t)n);
+  log_bytes(&l, "host", http_text(r, r->host), r->host.len);
+  log_str(&l, "to_allow_it", advice);
+  log_end(&l);
+}
+
+/* CORS lines for an answer to this request (fetch standard); 0 when none are due. */
+static size_t cors_lines(const struct consumer *c, const struct http_request *r, bool is_preflight,
+                         char *out, size_t n) {
+  const struct http_field *origin = http_find(r, "origin");
+  if (!origin || origin->value.len > 300 || !is_origin_allowed(c, r, origin)) return 0;
+  int k = snprintf(out, n,
+                   "Access-Control-Allow-Origin: %.*s\r\nAccess-Control-Allow-Credentials: true\r\n"
+                   "Vary: Origin\r\n%s",
+                   (int)origin->value.len, http_text(r, origin->value),
+                   is_preflight ? "Access-Control-Allow-Methods: POST\r\n"
+                                  "Access-Control-Allow-Headers: content-type, authorization\r\n"
+                                  "Access-Control-Max-Age: 600\r\n"
+                                : "");
+  return k > 0 && (size_t)k < n ? (size_t)k : 0;
+}
+
+size_t dispatch_cors(struct conn *conn, char *out, size_t n) {
+  const struct peer *p = peer_of(conn);
+  return p->has_origin ? cors_lines(p->consumer, http_request_of(conn), false, out, n) : 0;
+}
+
+static void preflight(struct conn *conn, const struct consumer *c, const struct http_request *r) {
+  char lines[800];
+  size_t n = cors_lines(c, r, true, lines, sizeof lines);
+  struct http_answer answer = {.status = 204, .extra = n ? lines : "Allow: POST, OPTIONS\r\n",
+                               .extra_len = n ? n : 22};
+  const struct http_field *origin = http_find(r, "origin");
+  if (origin && n == 0) {
+    log_origin(c, r, origin);
+    refuse(conn, 403, "origin not allowed");
+    return;
+  }
+  http_answer_text(conn, &answer, NULL);
+}
+
+/* ---- heads ----------------------------------------------------------------------------------------- */
+
+/* Index into media_types, or -1. Parameters such as charset are allowed and ignored: JSON is UTF-8. */
+static int media_type(const struct http_request *r) {
+  const struct http_field *type = http_find(r, "content-type");
+  if (!type) return -1;
+  struct http_span name = type->value;
+  const char *semicolon = memchr(http_text(r, name), ';', name.len);
+  if (semicolon) name.len = (uint32_t)(semicolon - http_text(r, name));
+  while (name.len && (http_text(r, name)[name.len - 1] == ' ' ||
+                      http_text(r, name)[name.len - 1] == '\t'))
+    name.len--;
+  for (int i = 0; i < MEDIA_TYPES; i++)
+    if (http_span_is(r, name, media_types[i])) return i;
+  return -1;
+}
+
+/* A browser page of another origin must not reach handlers with the visitor's cookies. */
+static bool check_origin(struct conn *conn, const struct consumer *c, const struct http_request *r) {
+  const struct http_field *origin = http_find(r, "origin");
+  if (!origin || is_origin_allowed(c, r, origin)) return true; /* no Origin: not a browser */
+  log_origin(c, r, origin);
+  refuse(conn, 403, "origin not allowed");
+  return false;
+}
+
+static uint64_t head_of_post(struct conn *conn, struct consumer *c, const struct http_request *r) {
+  int type = media_type(r);
+  if (type < 0) {
+    refuse_with(conn, 415, "Accept-Post: application/json, application/json-rpc\r\n",
+                "Content-Type must be application/json");
+    return 0;
+  }
+  if (http_find(r, "content-encoding")) {
+    refuse(conn, 415, "no Content-Encoding is understood");
+    return 0;
+  }
+  if (!r->has_length && !r->is_chunked) {
+    refuse(conn, 411, NULL);
+    return 0;
+  }
+  if (!check_origin(conn, c, r)) return 0;
+  peer_of(conn)->media_type = (uint8_t)type;
+  peer_of(conn)->has_origin = http_find(r, "origin") != NULL;
+  return c->body;
+}
+
+static uint64_t head_of_handshake(struct conn *conn, struct consumer *c,
+                                  const struct http_request *r) {
+  const char *why;
+  unsigned status = handshake_judge(r, &why);
+  if (status == 426)
+    refuse_with(conn, 426, "Sec-WebSocket-Version: 13\r\n", why);
+  else if (status != 101)
+    refuse(conn, status, why);
+  else if (conn->worker->is_draining)
+    refuse_with(conn, 503, "Retry-After: 5\r\n", "the server is stopping");
+  else
+    check_origin(conn, c, r);
+  return 0;
+}
+
+static void redirect(struct conn *conn, const char *to) {
+  char line[1100];
+  int n = snprintf(line, sizeof line, "Location: %s\r\n", to);
+  struct http_answer answer = {.status = 302, PLAIN_TEXT, .extra = line, .extra_len = (size_t)n};
+  http_answer_text(conn, &answer, "");
+}
+
+static uint64_t head_of_consumer(struct conn *conn, struct consumer *c,
+                                 const struct http_request *r) {
+  struct host *h = host_of_conn(conn);
+  peer_of(conn)->consumer = c;
+  if (handshake_is_wanted(r)) return head_of_handshake(conn, c, r);
+  switch (r->method) {
+  case HTTP_POST: return head_of_post(conn, c, r);
+  case HTTP_OPTIONS: preflight(conn, c, r); return 0;
+  case HTTP_GET:
+  case HTTP_HEAD: {
+    /* a person typed the path of an app that has a page */
+    const struct public_folder *f =
+        routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
+    if (f && strlen(f->prefix) < 1000) {
+      redirect(conn, f->prefix);
+      return 0;
+    }
+    break;
+  }
+  default: break;
+  }
+  refuse_with(conn, 405, "Allow: POST, OPTIONS\r\n", NULL);
+  return 0;
+}
+
+static bool is_path(const struct http_request *r, const char *path) {
+  return r->path.len == strlen(path) && memcmp(http_text(r, r->path), path, r->path.len) == 0;
+}
+
+/* Counters are for the operator: only for who sits on the same machine and was not forwarded. */
+static bool is_local(struct conn *conn, const struct http_request *r) {
+  char address[64];
+  unsigned port;
+  if (http_find(r, "x-forwarded-for") || http_find(r, "forwarded")) return false;
+  if (!conn_peer(conn, address, sizeof address, &port)) return false;
+  return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
+}
+
+/* True when the path is one of the server's own. */
+static bool answer_own(struct conn *conn, const struct http_request *r) {
+  bool is_health = is_path(r, "/-/health"), is_metrics = is_path(r, "/-/metrics");
+  if (!is_health && !(is_metrics && is_local(conn, r))) return false;
+  if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
+    refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
+    return true;
+  }
+  struct http_answer answer = {.status = 200, PLAIN_TEXT};
+  if (is_health) {
+    answer.status = conn->worker->is_draining ? 503 : 200;
+    http_answer_text(conn, &answer, conn->worker->is_draining ? "draining\n" : "ok\n");
+    return true;
+  }
+  const struct metrics *metrics = &conn->worker->metrics;
+  struct slice body;
+  builder_begin(&conn->worker->out);
+  metrics_write(&conn->worker->out, &metrics, 1);
+  builder_commit(&conn->worker->out, &body);
+  http_answer(conn, &answer, body);
+  return true;
+}
+
+static uint64_t on_head(struct conn *conn, const struct http_request *r) {
+  struct host *h = host_of_conn(conn);
+  struct route route;
+  peer_of(conn)->consumer = NULL;
+  if (is_path(r, "*")) { /* OPTIONS * */
+    struct http_answer answer = {.status = 204, .extra = "Allow: GET, HEAD, POST, OPTIONS\r\n",
+                                 .extra_len = 33};
+    http_answer_text(conn, &answer, NULL);
+    return 0;
+  }
+  if (!routes_find(h->routes, http_text(r, r->path), r->path.len, &route)) {
+    refuse(conn, 404, NULL);
+    return 0;
+  }
+  if (route.consumer) return head_of_consumer(conn, route.consumer, r);
+  if (route.folder) {
+    if (r->method != HTTP_GET && r->method != HTTP_HEAD)
+      refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
+    else if (r->content_length || r->is_chunked)
+      refuse(conn, 413, "a file is asked for without a body");
+    else
+      files_answer(conn, route.folder->dir, route.file, &peer_of(conn)->transfer);
+    free(route.file);
+    return 0;
+  }
+  if (answer_own(conn, r)) return 0;
+  const struct public_folder *f = routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
+  if (f && (r->method == HTTP_GET || r->method == HTTP_HEAD) && strlen(f->prefix) < 1000)
+    redirect(conn, f->prefix);
+  else
+    refuse(conn, 404, NULL);
+  return 0;
+}
+
+/* ---- connections and Lua --------------------------------------------------------------------------- */
+
+/* "address port\r\n" and the raw head, malloc'd: what perigee.scope reads. */
+static char *copy_head(struct conn *conn, const struct http_request *r, uint32_t *len) {
+  char peer[96], address[64] = "";
+  unsigned port = 0;
+  conn_peer(conn, address, sizeof address, &port);
+  int n = snprintf(peer, sizeof peer, "%s %u\r\n", address, port);
+  char *head = mem_alloc((size_t)n + r->head_len);
+  memcpy(head, peer, (size_t)n);
+  memcpy(head + n, r->base, r->head_len);
+  *len = (uint32_t)n + r->head_len;
+  return head;
+}
+
+static void accept_handshake(struct conn *conn, const char *subprotocol, const char *headers,
+                             size_t headers_len) {
+  struct peer *p = peer_of(conn);
+  const struct http_request *r = http_request_of(conn);
+  struct consumer *c = p->consumer;
+  char *extra = NULL;
+  size_t n = 0;
+  for (char **s = c->subprotocols; s && *s && !subprotocol; s++)
+    if (handshake_offers(r, *s)) subprotocol = *s;
+  if (subprotocol || headers_len) {
+    size_t room = headers_len + (subprotocol ? strlen(subprotocol) + 32 : 0) + 1;
+    extra = mem_alloc(room);
+    if (subprotocol)
+      n = (size_t)snprintf(extra, room, "Sec-WebSocket-Protocol: %s\r\n", subprotocol);
+    if (headers_len) memcpy(extra + n, headers, headers_len);
+    n += headers_len;
+  }
+  p->is_opening = false;
+  p->is_accepted = true;
+  p->head = copy_head(conn, r, &p->head_len);
+  ws_accept(conn, &c->ws, extra, n);
+  free(extra);
+}
+
+struct hook {
+  struct consumer *consumer;
+  uint64_t conn;
+  const uint8_t *data; /* receive: borrowed until the body has run */
+  size_t len;
+  bool is_binary;
+  unsigned code;  /* disconnect */
+  char *reason;   /* owned */
+  char *head;     /* owned */
+  size_t head_len;
+};
+_Static_assert(sizeof(struct hook) <= TASK_DATA, "a hook fits into its task");
+
+static struct hook *hook_of(struct task *t) {
+  return (struct hook *)t->data;
+}
+
+static int connect_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct hook *hook = hook_of(t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.connect);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, hook->consumer->record);
+  lua_pushinteger(L, (lua_Integer)hook->conn);
+  lua_callk(L, 2, 0, 0, NULL);
+  return 0;
+}
+
+/* The connect hook is over; whoever it did not answer gets an error. */
+static void connect_released(struct task *t) {
+  struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
+  if (!conn || !conn_is_open(conn) || !peer_of(conn)->is_opening) return;
+  peer_of(conn)->is_opening = false;
+  refuse(conn, 500, NULL);
+}
+
+static const struct task_kind connect_kind = {.name = "connect", .released = connect_released};
+
+static int receive_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct hook *hook = hook_of(t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.receive);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, hook->consumer->record);
+  lua_pushinteger(L, (lua_Integer)hook->conn);
+  lua_pushlstring(L, (const char *)hook->data, hook->len);
+  lua_pushboolean(L, hook->is_binary);
+  lua_callk(L, 4, 0, 0, NULL);
+  return 0;
+}
+
+static void receive_released(struct task *t) {
+  struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
+  if (!conn) return;
+  struct peer *p = peer_of(conn);
+  p->calls--;
+  if (p->calls < p->consumer->limits.calls) conn_resume(conn, PAUSE_CALLS);
+  if (p->is_leaving && p->calls == 0) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+}
+
+static const struct task_kind receive_kind = {.name = "receive", .released = receive_released};
+
+static int disconnect_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct hook *hook = hook_of(t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.disconnect);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, hook->consumer->record);
+  lua_pushinteger(L, (lua_Integer)hook->conn);
+  lua_pushinteger(L, hook->code);
+  lua_pushstring(L, hook->reason);
+  lua_pushlstring(L, hook->head, hook->head_len);
+  lua_callk(L, 5, 0, 0, NULL);
+  return 0;
+}
+
+static void disconnect_released(struct task *t) {
+  free(hook_of(t)->reason);
+  free(hook_of(t)->head);
+  t->host->n_disconnecting--;
+}
+
+static const struct task_kind disconnect_kind = {.name = "disconnect",
+                                                 .released = disconnect_released};
+
+static void begin_disconnect(struct host *h, struct conn *conn, unsigned code, const char *reason,
+                             size_t n) {
+  struct peer *p = peer_of(conn);
+  struct task *t = task_begin(h, &disconnect_kind);
+  if (!t) {
+    log_say(LOG_ERROR, "no memory in Lua for a disconnect hook");
+    return;
+  }
+  struct hook *hook = hook_of(t);
+  *hook = (struct hook){.consumer = p->consumer, .conn = conn_id(conn), .code = code,
+                        .reason = mem_alloc(n + 1), .head = p->head, .head_len = p->head_len};
+  memcpy(hook->reason, reason, n);
+  hook->reason[n] = '\0';
+  p->head = NULL;
+  h->n_disconnecting++;
+  task_run_soon(t, disconnect_body); /* we may be inside a handler that closed its connection */
+}
+
+/* ---- HTTP handler ---------------------------------------------------------------------------------- */
+
+static void begin_connect(struct host *h, struct conn *conn) {
+  struct peer *p = peer_of(conn);
+  struct task *t = task_begin(h, &connect_kind);
+  p->is_opening = true;
+  if (!t) {
+    p->is_opening = false;
+    refuse(conn, 503, "out of memory");
+    return;
+  }
+  *hook_of(t) = (struct hook){.consumer = p->consumer, .conn = conn_id(conn)};
+  task_run(t, connect_body);
+}
+
+static void on_request(struct conn *conn, const struct http_request *r) {
+  struct host *h = host_of_conn(conn);
+  struct peer *p = peer_of(conn);
+  if (!p->consumer) return; /* a folder's file is on its way */
+  if (handshake_is_wanted(r)) {
+    if (p->consumer->has_connect)
+      begin_connect(h, conn);
+    else
+      accept_handshake(conn, NULL, NULL, 0);
+    return;
+  }
+  call_message(h, conn, (const char *)r->body, r->body_len, true,
+               !utf8_is_valid(r->body, r->body_len));
+}
+
+static void on_gone(struct conn *conn) {
+  struct peer *p = peer_of(conn);
+  p->is_opening = false;
+  groups_leave_all(&host_of_conn(conn)->groups, conn); /* a connect hook may have joined some */
+  if (p->transfer) files_abandon(p->transfer);
+}
+
+static void on_drained(struct conn *conn) {
+  struct peer *p = peer_of(conn);
+  if (p->transfer) files_drained(p->transfer);
+}
+
+const struct http_handler dispatch_http = {
+    .head = on_head,
+    .request = on_request,
+    .gone = on_gone,
+    .drained = on_drained,
+};
+
+/* ---- WebSocket handler ----------------------------------------------------------------------------- */
+
+static void begin_receive(struct host *h, struct conn *conn, bool is_binary, const uint8_t *data,
+                          size_t n) {
+  struct peer *p = peer_of(conn);
+  struct task *t = task_begin(h, &receive_kind);
+  uint64_t id = conn_id(conn);
+  if (!t) {
+    ws_close(conn, WS_TRY_AGAIN, "out of memory", 13);
+    return;
+  }
+  *hook_of(t) = (struct hook){.consumer = p->consumer, .conn = id, .data = data, .len = n,
+                              .is_binary = is_binary};
+  p->calls++;
+  task_run(t, receive_body);
+  conn = worker_conn(&h->worker, id);
+  if (conn && p->calls >= p->consumer->limits.calls) conn_pause(conn, PAUSE_CALLS);
+}
+
+static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t n) {
+  struct host *h = host_of_conn(conn);
+  const struct consumer *c = peer_of(conn)->consumer;
+  if (!is_binary && !c->is_raw) {
+    call_message(h, conn, (const char *)data, n, false, false);
+  } else if (c->has_receive) {
+    begin_receive(h, conn, is_binary, data, n);
+  } else {
+    static const char why[] = "only text messages are understood here";
+    ws_close(conn, WS_UNSUPPORTED, why, sizeof why - 1);
+  }
+}
+
+static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, size_t n) {
+  struct host *h = host_of_conn(conn);
+  struct peer *p = peer_of(conn);
+  groups_leave_all(&h->groups, conn);
+  if (p->is_known || p->consumer->has_disconnect) begin_disconnect(h, conn, code, reason, n);
+  free(p->head);
+  p->head = NULL;
+}
+
+static void on_drain(struct conn *conn) {
+  struct peer *p = peer_of(conn);
+  if (p->calls)
+    p->is_leaving = true;
+  else
+    ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+}
+
+const struct ws_handler dispatch_ws = {
+    .message = on_message,
+    .closed = on_ws_closed,
+    .drain = on_drain,
+};
+
+/* ---- for Lua --------------------------------------------------------------------------------------- */
+
+static struct conn *conn_arg(lua_State *L, int index) {
+  struct conn *conn = worker_conn(&host_of(L)->worker, (uint64_t)luaL_checkinteger(L, index));
+  return conn && conn_is_open(conn) ? conn : NULL;
+}
+
+int l_accept(lua_State *L) {
+  struct conn *conn = conn_arg(L, 1);
+  const char *subprotocol = luaL_optstring(L, 2, NULL);
+  size_t n = 0;
+  const char *headers = luaL_optlstring(L, 3, "", &n);
+  bool is_opening = conn && peer_of(conn)->is_opening;
+  if (is_opening) accept_handshake(conn, subprotocol, headers, n);
+  lua_pushboolean(L, is_opening);
+  return 1;
+}
+
+int l_reject(lua_State *L) {
+  struct conn *conn = conn_arg(L, 1);
+  lua_Integer status = luaL_checkinteger(L, 2);
+  const char *body = luaL_optstring(L, 3, "");
+  size_t n = 0;
+  const char *headers = luaL_optlstring(L, 4, "", &n);
+  luaL_argcheck(L, status >= 300 && status <= 599, 2, "an HTTP status from 300 to 599");
+  bool is_opening = conn && peer_of(conn)->is_opening;
+  if (is_opening) {
+    struct http_answer answer = {.status = (unsigned)status, PLAIN_TEXT, .extra = headers,
+                                 .extra_len = n, .is_last = true};
+    peer_of(conn)->is_opening = false;
+    http_answer_text(conn, &answer, body);
+  }
+  lua_pushboolean(L, is_opening);
+  return 1;
+}
+
+int l_head(lua_State *L) {
+  struct conn *conn = conn_arg(L, 1);
+  if (!conn) return 0;
+  struct peer *p = peer_of(conn);
+  if (p->head) {
+    lua_pushlstring(L, p->head, p->head_len);
+    return 1;
+  }
+  const struct http_request *r = http_request_of(conn);
+  if (!r || !r->base) return 0;
+  char address[64] = "";
+  unsigned port = 0;
+  conn_peer(conn, address, sizeof address, &port);
+  lua_pushfstring(L, "%s %d\r\n", address, (int)port);
+  lua_pushlstring(L, r->base, r->head_len);
+  lua_concat(L, 2);
+  return 1;
+}
+
+int l_touch(lua_State *L) {
+  struct conn *conn = conn_arg(L, 1);
+  bool is_alive = conn && (ws_is_open(conn) || peer_of(conn)->is_opening);
+  if (is_alive) peer_of(conn)->is_known = true;
+  lua_pushboolean(L, is_alive);
+  return 1;
+}

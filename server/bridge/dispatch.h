@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_DISPATCH_H
+#define PERIGEE_DISPATCH_H
+
+#include "net/http_conn.h"
+#include "net/ws_conn.h"
+
+#include <lua.h>
+
+/* dispatch.c -- what connections ask for, brought to consumers, folders and hooks.
+ *
+ * Routes, methods, content types, origins and handshakes are judged here, without Lua. */
+
+extern const struct http_handler dispatch_http;
+extern const struct ws_handler dispatch_ws;
+
+enum { CORS_LINES_MAX = 800 };
+/* Header lines that let the page of another, allowed origin read the answer to the request in
+ * progress. Writes at most n bytes; returns how many. */
+size_t dispatch_cors(struct conn *conn, char *out, size_t n);
+
+/* ---- for Lua: core.* ------------------------------------------------------------------------------- */
+
+/* accept(conn[, subprotocol[, headers]]): answers a handshake that waits with 101. Without a
+ * subprotocol the first of the consumer's that the client offers. headers: lines "Name: value\r\n".
+ * True, or false when the connection is gone or was answered. */
+int l_accept(lua_State *L);
+/* reject(conn, status, body, headers): answers it with an error. True or false as above. */
+int l_reject(lua_State *L);
+/* head(conn): "address port\r\n" and the raw request head, or nil when the connection is gone. */
+int l_head(lua_State *L);
+/* touch(conn): there is an instance now, so Lua must hear of the end. False when it is over. */
+int l_touch(lua_State *L);
+
+#endif

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* host.c -- a worker with Lua on it: made, loaded, listening, drained, gone.
+ *
+ * Stop order: no new connections; calls in flight are answered; WebSockets get 1001, idle HTTP is
+ * closed; disconnect hooks run; after the grace time whoever is left is cut. */
+#include "bridge/host.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "bridge/dispatch.h"
+#include "bridge/peer.h"
+#include "bridge/routes.h"
+#include "bridge/settings.h"
+#include "bridge/state.h"
+#include "net/listener.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum {
+  RESERVED_FILES = 64,  /* for apps, logs, libraries */
+  LAST_GRACE_MS = 2000, /* for disconnect hooks of connections that were cut */
+};
+
+/* ---- mail and turns ------------------------------------------------------------------------------ */
+
+static void stop_now(struct host *h) {
+  if (h->is_stopping) return;
+  h->is_stopping = true;
+  deadline_unset(&h->worker.deadlines, &h->grace);
+  worker_close(&h->worker);
+}
+
+static void on_last_grace(struct deadline *d) {
+  log_say(LOG_WARN, "disconnect hooks did not end in time");
+  stop_now((struct host *)((char *)d - offsetof(struct host, grace)));
+}
+
+static void on_grace(struct deadline *d) {
+  struct host *h = (struct host *)((char *)d - offsetof(struct host, grace));
+  struct log_line l;
+  if (log_begin(&l, LOG_WARN, "grace time is over, cutting who is left")) {
+    log_uint(&l, "connections", h->worker.n_conns);
+    log_end(&l);
+  }
+  worker_cut(&h->worker);
+  h->grace.fire = on_last_grace; /* their disconnect hooks still run; see on_turn */
+  deadline_set(&h->worker.deadlines, d, worker_now(&h->worker) + LAST_GRACE_MS);
+  worker_hurry(&h->worker);
+}
+
+static void drain(struct host *h) {
+  if (h->worker.is_draining) return;
+  h->grace.fire = on_grace;
+  deadline_set(&h->worker.deadlines, &h->grace,
+               worker_now(&h->worker) + h->settings->grace_ms);
+  worker_drain(&h->worker);
+  worker_hurry(&h->worker);
+}
+
+static void on_mail(void *owner, struct mail *mail) {
+  struct host *h = owner;
+  enum host_mail what = (enum host_mail)mail->kind;
+  free(mail);
+  if (what == HOST_DRAIN)
+    drain(h);
+  else
+    stop_now(h);
+}
+
+void host_post(struct host *h, enum host_mail what) {
+  struct mail *mail = mem_zalloc(sizeof *mail);
+  mail->kind = what;
+  if (!mailbox_post_control(&h->worker.mailbox, mail)) free(mail);
+}
+
+static bool on_turn(void *owner) {
+  struct host *h = owner;
+  bool is_more = tasks_turn(h);
+  groups_rewind(&h->groups);
+  if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 &&
+      h->n_disconnecting == 0)
+    stop_now(h);
+  return is_more;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static unsigned default_max_conns(const struct settings *s) {
+  struct rlimit limit;
+  if (s->max_conns) return s->max_conns;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 900;
+  uint64_t files = limit.rlim_cur == RLIM_INFINITY ? 1u << 20 : limit.rlim_cur;
+  if (files <= RESERVED_FILES + s->workers) return 1;
+  return (unsigned)((files - RESERVED_FILES) / s->workers);
+}
+
+static int load_body(lua_State *L) {
+  struct host *h = lua_touserdata(L, 1);
+  state_boot(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "perigee.app");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "load_all");
+  lua_pushstring(L, h->settings->apps);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+static char *take_error(lua_State *L) {
+  const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  char *copy = mem_strdup(s ? s : "an error that is not a string");
+  lua_pop(L, 1);
+  return copy;
+}
+
+bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error) {
+  memset(h, 0, sizeof *h);
+  h->settings = settings;
+  h->lua_max = settings->lua_memory;
+  worker_open(&h->worker, index, &settings->conn, &dispatch_http, &dispatch_ws,
+              (struct worker_events){.turn = on_turn, .mail = on_mail}, h, sizeof(struct peer),
+              default_max_conns(settings));
+  groups_init(&h->groups, &h->worker);
+  tasks_init(h);
+  if (!state_open(h, settings->lua_path)) {
+    *error = mem_strdup("no memory for a Lua state (setting lua_memory)");
+    return false;
+  }
+  if (!task_protect(h, load_body, h, 0)) {
+    *error = take_error(h->L);
+    return false;
+  }
+  return true;
+}
+
+bool host_listen(struct host *h, unsigned *ports, char **error) {
+  const struct settings *s = h->settings;
+  for (unsigned i = 0; i < s->n_listen; i++) {
+    ports[i] = s->listen[i].port;
+    int code = listener_open(&h->worker, s->listen[i].address, &ports[i], s->workers > 1);
+    if (code == 0) continue;
+    char text[400];
+    const char *cure = code == UV_EADDRINUSE
+                           ? "something else listens there; stop it or choose another with --listen"
+                       : code == UV_EACCES        ? "ports below 1024 need privileges"
+                       : code == UV_EADDRNOTAVAIL ? "this machine does not have that address"
+                       : code == UV_EINVAL ? "give an IPv4 address, or an IPv6 address in brackets"
+                                           : "";
+    snprintf(text, sizeof text, "cannot listen on %s:%u: %s%s%s", s->listen[i].address,
+             s->listen[i].port, uv_strerror(code), *cure ? " -- " : "", cure);
+    *error = mem_strdup(text);
+    return false;
+  }
+  return true;
+}
+
+static int announce_body(lua_State *L) {
+  const unsigned *ports = lua_touserdata(L, 1);
+  struct host *h = host_of(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "perigee.announce");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "listening");
+  lua_createtable(L, (int)h->settings->n_listen, 0);
+  for (unsigned i = 0; i < h->settings->n_listen; i++) {
+    lua_createtable(L, 0, 2);
+    lua_pushstring(L, h->settings->listen[i].address);
+    lua_setfield(L, -2, "address");
+    lua_pushinteger(L, ports[i]);
+    lua_setfield(L, -2, "port");
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+void host_announce(struct host *h, const unsigned *ports) {
+  if (task_protect(h, announce_body, (void *)ports, 0)) return;
+  struct log_line l;
+  if (log_begin(&l, LOG_ERROR, "cannot announce the server")) {
+    log_str(&l, "error", lua_type(h->L, -1) == LUA_TSTRING ? lua_tostring(h->L, -1) : "?");
+    log_end(&l);
+  }
+  lua_pop(h->L, 1);
+}
+
+void host_run(struct host *h) {
+  uv_run(&h->worker.loop, UV_RUN_DEFAULT);
+}
+
+bool host_close(struct host *h) {
+  stop_now(h);
+  /* Lua first: collecting luv's handles closes them, which needs the loop once more */
+  tasks_fini(h);
+  state_close(h);
+  uv_run(&h->worker.loop, UV_RUN_DEFAULT);
+  bool is_clean = worker_fini(&h->worker);
+  groups_fini(&h->groups);
+  routes_free(h->routes);
+  consumers_free(h);
+  return is_clean;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_HOST_H
+#define PERIGEE_HOST_H
+
+#include "bridge/json.h"
+#include "bridge/task.h"
+#include "hub/groups.h"
+#include "net/worker.h"
+
+#include <lua.h>
+#include <stdatomic.h>
+
+/* host.c -- a worker with Lua on it: made, loaded, listening, drained, gone.
+ *
+ * One host per worker thread. Everything here belongs to that thread; others reach it by mail. */
+
+struct settings;
+struct routes;
+struct consumer;
+
+/* Lua functions that C calls, as registry references. */
+struct host_entries {
+  int call;        /* perigee.rpc.call */
+  int failed;      /* perigee.rpc.failed */
+  int unencodable; /* perigee.rpc.unencodable */
+  int refuse;      /* perigee.rpc.refuse */
+  int connect;     /* perigee.lifecycle.connect */
+  int disconnect;  /* perigee.lifecycle.disconnect */
+  int receive;     /* perigee.lifecycle.receive */
+  int report;      /* perigee.report */
+};
+
+struct host {
+  struct worker worker;
+  struct groups groups;
+  lua_State *L; /* the main state; tasks run on coroutines of it */
+  size_t lua_used, lua_max; /* bytes */
+  struct tasks tasks;
+  struct json_scratch scratch;
+  const void *array_mt; /* identity of the array metatable */
+  int array_mt_ref;
+  struct host_entries entries;
+  const struct settings *settings; /* borrowed, read-only, shared by all hosts */
+  struct routes *routes;           /* owned; what the apps of today serve */
+  struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
+  uint32_t n_disconnecting;        /* disconnect hooks that have not ended */
+  struct deadline grace;           /* draining ends here at the latest */
+  bool is_stopping;
+};
+
+/* The host of any Lua state or coroutine made by it. */
+static inline struct host *host_of(lua_State *L) {
+  return *(struct host **)lua_getextraspace(L);
+}
+
+/* The host of a connection. */
+static inline struct host *host_of_conn(const struct conn *conn) {
+  return conn->worker->owner;
+}
+
+/* Opens the loop and the Lua state and loads the apps. Returns false with *error, malloc'd. */
+bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error);
+
+/* Listens as the settings say. Returns false with *error, malloc'd. Ports that were 0 are filled in
+ * in `ports`, one per listen address. */
+bool host_listen(struct host *h, unsigned *ports, char **error);
+
+/* Says that and what is served now: to the log, in dev to people. Before host_run. */
+void host_announce(struct host *h, const unsigned *ports);
+
+/* Runs the loop until host_stop has done its work. */
+void host_run(struct host *h);
+
+/* Any thread: drain, then end; or end at once. */
+enum host_mail { HOST_DRAIN, HOST_STOP };
+void host_post(struct host *h, enum host_mail what);
+
+/* After host_run, or when host_open failed. Returns false when something leaked. */
+bool host_close(struct host *h);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_LCONN_H
+#define PERIGEE_LCONN_H
+
+#include <lua.h>
+
+/* lconn.c -- what Lua may do with connections and groups. For Lua: core.*
+ *
+ * Lua holds connections by their ids, plain integers that are never used twice: an id whose
+ * connection is gone finds nothing, and every function then returns false. */
+
+/* notify(conn, method, params, is_v1): sends a JSON-RPC notification. Raises when params have no
+ * form in JSON. */
+int l_notify(lua_State *L);
+/* send(conn, data, is_binary): sends a message as it is. */
+int l_send(lua_State *L);
+/* close(conn, code, reason): starts the closing handshake. */
+int l_close(lua_State *L);
+/* is_open(conn) */
+int l_is_open(lua_State *L);
+
+/* group_add(conn, name), group_discard(conn, name): true when something changed. */
+int l_group_add(lua_State *L);
+int l_group_discard(lua_State *L);
+/* groups_of(conn): list of names. */
+int l_groups_of(lua_State *L);
+/* group_count(name) */
+int l_group_count(lua_State *L);
+/* publish(name or list of names, method, params, list of conn ids to leave out, is_v1): one frame
+ * for all members, once each. Returns how many it was queued for. */
+int l_publish(lua_State *L);
+
+#endif

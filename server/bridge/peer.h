@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_PEER_H
+#define PERIGEE_PEER_H
+
+#include "hub/groups.h"
+#include "net/conn.h"
+
+/* What the bridge keeps per connection, behind the connection's own memory: zero-filled at accept,
+ * gone with it. Small, as idle connections are many. */
+
+struct consumer;
+struct transfer;
+
+struct peer {
+  struct subscriber subscriber; /* first: groups.c looks for it here */
+  struct consumer *consumer;    /* borrowed from the host; NULL before a path was matched */
+  struct transfer *transfer;    /* a public file that is being sent, or NULL */
+  char *head; /* owned: "address port\r\n" and the raw request head of a WebSocket's handshake */
+  uint32_t head_len;
+  uint32_t calls;        /* in flight */
+  uint8_t media_type;    /* of the HTTP request in progress: index into media_types */
+  bool is_opening : 1;   /* Lua decides whether to accept the handshake */
+  bool is_accepted : 1;  /* a WebSocket that Lua may have seen */
+  bool is_known : 1;     /* Lua has an instance for it and must hear of its end */
+  bool has_origin : 1;   /* the HTTP request in progress has an Origin field */
+  bool is_leaving : 1;   /* close with 1001 when the last call has ended */
+};
+
+static inline struct peer *peer_of(struct conn *conn) {
+  return conn_upper(conn);
+}
+
+#endif

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/* routes.c -- which consumer, or which public folder, answers a path.
+ *
+ * Consumers without captures are found in a hash; patterns such as "/room/:id" are few and tried in
+ * order; folders match by prefix. A path is decoded once, and one that holds an encoded slash, a
+ * dot segment or a hidden name answers to nothing: what cannot be said cannot be reached. */
+#include "bridge/routes.h"
+
+#include "base/mem.h"
+#include "bridge/host.h"
+#include "wire/utf8.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define uthash_malloc(n)  mem_alloc(n)
+#define uthash_free(p, n) free(p)
+#include <uthash.h>
+
+struct exact {
+  UT_hash_handle hh;
+  struct consumer *consumer;
+  size_t len;
+  char path[];
+};
+
+struct routes {
+  struct exact *exact;         /* hash */
+  struct consumer **patterns;  /* with captures */
+  unsigned n_patterns;
+  struct public_folder *folders;
+  unsigned n_folders;
+};
+
+/* ---- consumers ------------------------------------------------------------------------------------- */
+
+static void strings_free(char **list) {
+  for (char **s = list; s && *s; s++) free(*s);
+  free(list);
+}
+
+/* The list in t[key], or NULL when it is not there. */
+static char **strings_read(lua_State *L, int t, const char *key) {
+  char **list = NULL;
+  if (lua_getfield(L, t, key) == LUA_TTABLE) {
+    size_t n = lua_rawlen(L, -1);
+    list = mem_zalloc((n + 1) * sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+      lua_rawgeti(L, -1, (lua_Integer)i + 1);
+      /* checked to be strings by perigee.consumer; anything else would read as "" */
+      list[i] = mem_strdup(lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "");
+      lua_pop(L, 1);
+    }
+  }
+  lua_pop(L, 1);
+  return list;
+}
+
+static struct consumer *consumer_at(struct host *h, const char *path) {
+  for (struct consumer *c = h->consumers; c; c = c->next)
+    if (strcmp(c->path, path) == 0) return c;
+  struct consumer *c = mem_zalloc(sizeof *c);
+  c->path = mem_strdup(path);
+  c->record = LUA_NOREF;
+  c->next = h->consumers;
+  h->consumers = c;
+  return c;
+}
+
+void consumers_free(struct host *h) {
+  while (h->consumers) {
+    struct consumer *c = h->consumers;
+    h->consumers = c->next;
+    strings_free(c->origins);
+    strings_free(c->subprotocols);
+    free(c->path);
+    free(c->app);
+    free(c);
+  }
+}
+
+static bool read_flag(lua_State *L, int t, const char *key) {
+  lua_getfield(L, t, key);
+  bool v = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return v;
+}
+
+static uint64_t read_limit(lua_State *L, int limits, const char *key, uint64_t otherwise) {
+  if (limits == 0) return otherwise;
+  uint64_t v = otherwise;
+  if (lua_getfield(L, limits, key) == LUA_TNUMBER) v = (uint64_t)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return v;
+}
+
+/* Everything that can raise has happened before this: see l_serve. */
+static void consumer_update(lua_State *L, struct host *h, struct consumer *c, int t, int record) {
+  const struct settings *s = h->settings;
+  luaL_unref(L, LUA_REGISTRYINDEX, c->record);
+  c->record = record;
+  lua_getfield(L, t, "app");
+  free(c->app);
+  c->app = mem_strdup(lua_tostring(L, -1));
+  lua_pop(L, 1);
+  c->is_raw = read_flag(L, t, "raw");
+  c->has_connect = read_flag(L, t, "connect");
+  c->has_disconnect = read_flag(L, t, "disconnect");
+  c->has_receive = read_flag(L, t, "receive");
+  c->is_http_mapped = read_flag(L, t, "mapped");
+  strings_free(c->origins);
+  strings_free(c->subprotocols);
+  c->origins = strings_read(L, t, "origins");
+  c->subprotocols = strings_read(L, t, "subprotocols");
+  int limits = lua_getfield(L, t, "limits") == LUA_TTABLE ? lua_gettop(L) : 0;
+  c->ws.message = read_limit(L, limits, "message", s->conn.ws.message);
+  c->ws.fragments = s->conn.ws.fragments;
+  c->body = read_limit(L, limits, "body", s->conn.http.body);
+  c->limits.params.depth = (uint32_t)read_limit(L, limits, "depth", s->call.params.depth);
+  c->limits.params.array = (uint32_t)read_limit(L, limits, "array", s->call.params.array);
+  c->limits.params.string = (uint32_t)read_limit(L, limits, "string", s->call.params.string);
+  c->limits.method = (uint32_t)read_limit(L, limits, "method", s->call.method);
+  c->limits.batch = (uint32_t)read_limit(L, limits, "batch", s->call.batch);
+  c->limits.calls = (uint32_t)read_limit(L, limits, "calls", s->call.calls);
+  lua_pop(L, 1);
+}
+
+/* ---- building -------------------------------------------------------------------------------------- */
+
+static void add_exact(struct routes *routes, struct consumer *c) {
+  size_t n = strlen(c->path);
+  struct exact *e = mem_zalloc(sizeof *e + n);
+  e->consumer = c;
+  e->len = n;
+  memcpy(e->path, c->path, n);
+  HASH_ADD_KEYPTR(hh, routes->exact, e->path, n, e);
+}
+
+static void add_consumer(struct routes *routes, struct consumer *c) {
+  if (!strchr(c->path, ':')) {
+    add_exact(routes, c);
+    return;
+  }
+  routes->patterns =
+      mem_realloc(routes->patterns, (routes->n_patterns + 1) * sizeof *routes->patterns);
+  routes->patterns[routes->n_patterns++] = c;
+}
+
+static void add_folder(lua_State *L, struct routes *routes, int t) {
+  routes->folders = mem_realloc(routes->folders, (routes->n_folders + 1) * sizeof *routes->folders);
+  struct public_folder *f = &routes->folders[routes->n_folders++];
+  lua_getfield(L, t, "prefix");
+  lua_getfield(L, t, "dir");
+  f->prefix = mem_strdup(lua_tostring(L, -2));
+  f->dir = mem_strdup(lua_tostring(L, -1));
+  lua_pop(L, 2);
+}
+
+/* Raises when an item has not what l_serve will ask it for. */
+static void check_item(lua_State *L, int t) {
+  static const char *const kinds[] = {"consumer", "public", NULL};
+  static const char *const needs[][3] = {{"path", "app", NULL}, {"prefix", "dir", NULL}};
+  luaL_checktype(L, t, LUA_TTABLE);
+  lua_getfield(L, t, "kind");
+  int kind = luaL_checkoption(L, -1, NULL, kinds);
+  lua_pop(L, 1);
+  for (const char *const *key = needs[kind]; *key; key++) {
+    if (lua_getfield(L, t, *key) != LUA_TSTRING) luaL_error(L, "serve: %s must be a string", *key);
+    lua_pop(L, 1);
+  }
+  if (kind == 0) {
+    if (lua_getfield(L, t, "record") != LUA_TTABLE) luaL_error(L, "serve: record must be a table");
+    lua_pop(L, 1);
+  }
+}
+
+int l_serve(lua_State *L) {
+  struct host *h = host_of(L);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
+  luaL_checkstack(L, 16, "serve");
+  /* first all that can raise: checks, and a registry reference per record */
+  lua_createtable(L, (int)n, 0); /* 2: references */
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    check_item(L, 3);
+    lua_getfield(L, 3, "record");
+    lua_Integer ref = lua_istable(L, -1) ? luaL_ref(L, LUA_REGISTRYINDEX) : (lua_pop(L, 1), 0);
+    lua_pushinteger(L, ref);
+    lua_rawseti(L, 2, i);
+    lua_settop(L, 2);
+  }
+  struct routes *routes = mem_zalloc(sizeof *routes);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_rawgeti(L, 1, i);
+    lua_rawgeti(L, 2, i);
+    int record = (int)lua_tointeger(L, 4);
+    lua_getfield(L, 3, "kind");
+    bool is_consumer = lua_tostring(L, -1)[0] == 'c';
+    lua_pop(L, 1);
+    if (is_consumer) {
+      lua_getfield(L, 3, "path");
+      struct consumer *c = consumer_at(h, lua_tostring(L, -1));
+      lua_pop(L, 1);
+      consumer_update(L, h, c, 3, record);
+      add_consumer(routes, c);
+    } else {
+      add_folder(L, routes, 3);
+    }
+    lua_settop(L, 2);
+  }
+  routes_free(h->routes);
+  h->routes = routes;
+  return 0;
+}
+
+void routes_free(struct routes *routes) {
+  struct exact *e, *next;
+  if (!routes) return;
+  HASH_ITER(hh, routes->exact, e, next) {
+    HASH_DEL(routes->exact, e);
+    free(e);
+  }
+  for (unsigned i = 0; i < routes->n_folders; i++) {
+    free(routes->folders[i].prefix);
+    free(routes->folders[i].dir);
+  }
+  free(routes->folders);
+  free(routes->patterns);
+  free(routes);
+}
+
+/* ---- finding --------------------------------------------------------------------------------------- */
+
+/* "/room/:id" against "/room/42": segment by segment; a capture takes one segment, not empty. */
+static bool pattern_matches(const char *pattern, const char *path, size_t n) {
+  const char *end = path + n;
+  while (*pattern) {
+    if (*pattern == ':') {
+      const char *from = path;
+      while (path < end && *path != '/') path++;
+      if (path == from) return false;
+      while (*pattern && *pattern != '/') pattern++;
+      continue;
+    }
+    if (path == end || *pattern != *path) return false;
+    pattern++;
+    path++;
+  }
+  return path == end;
+}
+
+/* Decodes a path below a folder. NULL for what must not be: hidden names (which covers "." and
+ * ".."), encoded slashes, control characters, bytes that are not UTF-8. */
+static char *safe_file(const char *s, size_t n) {
+  char *out = mem_alloc(n + 1);
+  for (size_t i = 0; i + 2 < n; i++)
+    if (s[i] == '%' && ((s[i + 1] == '2' && (s[i + 2] | 0x20) == 'f') ||
+                        (s[i + 1] == '5' && (s[i + 2] | 0x20) == 'c')))
+      goto refuse;
+  ptrdiff_t len = http_percent_decode(s, n, out);
+  if (len < 0 || !utf8_is_valid((uint8_t *)out, (size_t)len)) goto refuse;
+  out[len] = '\0';
+  for (ptrdiff_t i = 0; i < len; i++) {
+    if ((uint8_t)out[i] < 0x20 || out[i] == 0x7f || out[i] == '\\') goto refuse;
+    bool is_start = i == 0 || out[i - 1] == '/';
+    if (is_start && (out[i] == '.' || out[i] == '/')) goto refuse;
+  }
+  return out;
+refuse:
+  free(out);
+  return NULL;
+}
+
+bool routes_find(const struct routes *routes, const char *path, size_t n, struct route *out) {
+  *out = (struct route){0};
+  if (!routes) return true;
+  struct exact *e = NULL;
+  HASH_FIND(hh, routes->exact, path, n, e);
+  if (e) {
+    out->consumer = e->consumer;
+    return true;
+  }
+  for (unsigned i = 0; i < routes->n_patterns; i++) {
+    if (pattern_matches(routes->patterns[i]->path, path, n)) {
+      out->consumer = routes->patterns[i];
+      return true;
+    }
+  }
+  /* a client may encode any character of a path: try once more, decoded */
+  if (memchr(path, '%', n)) {
+    char *decoded = mem_alloc(n);
+    ptrdiff_t len = http_percent_decode(path, n, decoded);
+    if (len > 0) {
+      HASH_FIND(hh, routes->exact, decoded, (size_t)len, e);
+      if (e) out->consumer = e->consumer;
+    }
+    free(decoded);
+    if (out->consumer) return true;
+  }
+  for (unsigned i = 0; i < routes->n_folders; i++) {
+    const struct public_folder *f = &routes->folders[i];
+    size_t prefix = strlen(f->prefix);
+    if (n < prefix || memcmp(path, f->prefix, prefix) != 0) continue;
+    out->file = safe_file(path + prefix, n - prefix);
+    if (!out->file) return false;
+    out->folder = f;
+    return true;
+  }
+  return true;
+}
+
+const struct public_folder *routes_folder_below(const struct routes *routes, const char *path,
+                                                size_t n) {
+  if (!routes) return NULL;
+  for (unsigned i = 0; i < routes->n_folders; i++) {
+    const char *prefix = routes->folders[i].prefix;
+    if (strlen(prefix) == n + 1 && memcmp(prefix, path, n) == 0) return &routes->folders[i];
+  }
+  return NULL;
+}

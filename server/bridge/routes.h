@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_ROUTES_H
+#define PERIGEE_ROUTES_H
+
+#include "bridge/settings.h"
+#include "wire/http.h"
+
+#include <lua.h>
+
+/* routes.c -- which consumer, or which public folder, answers a path.
+ *
+ * A table of routes belongs to one generation of all apps and is replaced as a whole. Consumers
+ * outlive it: a connection keeps its consumer, whose record is exchanged when its app is loaded
+ * anew. Worker's thread only. */
+
+struct host;
+
+/* What C knows of a Lua consumer: one per path, for ever. */
+struct consumer {
+  struct consumer *next; /* host's list */
+  char *path;
+  char *app;
+  int record;           /* registry reference of its Lua record (perigee.consumer) */
+  bool is_raw;          /* frames go to `receive` */
+  bool has_connect;     /* Lua wants to see connections open: a hook or groups */
+  bool has_disconnect;  /* Lua wants to see every connection close */
+  bool has_receive;
+  bool is_http_mapped;  /* http_status = "mapped" */
+  char **origins;       /* NULL-terminated; NULL: the same host */
+  char **subprotocols;  /* NULL-terminated, or NULL */
+  struct ws_limits ws;
+  uint64_t body;        /* HTTP body, bytes */
+  struct call_limits limits;
+};
+
+/* A folder of static files. */
+struct public_folder {
+  char *prefix; /* "/chat/" */
+  char *dir;
+};
+
+struct routes;
+
+/* Builds routes from a list of Lua tables:
+ *   { kind = "consumer", path=, app=, record=, raw=, connect=, disconnect=, receive=, mapped=,
+ *     origins = {..} or nil, subprotocols = {..} or nil, limits = {..} }
+ *   { kind = "public", prefix=, dir= }
+ * [-0, +0, e]. Replaces host->routes only when it did not raise. For Lua: core.serve(list). */
+int l_serve(lua_State *L);
+
+void routes_free(struct routes *routes);
+void consumers_free(struct host *h);
+
+/* What answers this path (still percent-encoded)? At most one of the two is set; neither: 404. */
+struct route {
+  struct consumer *consumer;
+  const struct public_folder *folder;
+  char *file; /* malloc'd path within the folder, decoded, without the prefix */
+};
+/* False when the path is malformed or reaches for what is never served. */
+bool routes_find(const struct routes *routes, const char *path, size_t n, struct route *out);
+
+/* The folder whose prefix is this path and a slash, or NULL: "/chat" -> "/chat/". */
+const struct public_folder *routes_folder_below(const struct routes *routes, const char *path,
+                                                size_t n);
+
+#endif

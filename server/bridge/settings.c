@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* settings.c -- what the operator decided, as C values. */
+#include "bridge/settings.h"
+
+#include "base/mem.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+
+static uint64_t get_uint(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  int is_int;
+  lua_Integer v = lua_tointegerx(L, -1, &is_int);
+  if (!is_int || v < 0) luaL_error(L, "setting %s: a whole number is needed", key);
+  lua_pop(L, 1);
+  return (uint64_t)v;
+}
+
+static uint32_t get_u32(lua_State *L, int index, const char *key) {
+  uint64_t v = get_uint(L, index, key);
+  if (v > UINT32_MAX) luaL_error(L, "setting %s: too large", key);
+  return (uint32_t)v;
+}
+
+/* Seconds in Lua, milliseconds here. */
+static uint64_t get_ms(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  int is_number;
+  lua_Number v = lua_tonumberx(L, -1, &is_number);
+  if (!is_number || v < 0) luaL_error(L, "setting %s: seconds are needed", key);
+  lua_pop(L, 1);
+  return (uint64_t)(v * 1000);
+}
+
+static char *get_string(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  const char *s = lua_tostring(L, -1);
+  char *copy = s ? mem_strdup(s) : NULL;
+  lua_pop(L, 1);
+  return copy;
+}
+
+static bool get_bool(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  bool v = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return v;
+}
+
+static void read_listen(lua_State *L, int index, struct settings *s) {
+  lua_getfield(L, index, "listen");
+  luaL_checktype(L, -1, LUA_TTABLE);
+  int n = (int)lua_rawlen(L, -1), list = lua_gettop(L);
+  if (n < 1 || n > LISTEN_MAX) luaL_error(L, "setting listen: 1 to %d addresses", LISTEN_MAX);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, list, i + 1);
+    struct listen_address *a = &s->listen[s->n_listen++];
+    a->address = get_string(L, lua_gettop(L), "address");
+    a->port = get_u32(L, lua_gettop(L), "port");
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+void settings_read(lua_State *L, int index, struct settings *s) {
+  index = lua_absindex(L, index);
+  *s = (struct settings){0};
+  s->is_dev = get_bool(L, index, "dev");
+  s->apps = get_string(L, index, "apps");
+  s->lua_path = get_string(L, index, "lua_path");
+  read_listen(L, index, s);
+  s->workers = get_u32(L, index, "workers");
+  char *name = get_string(L, index, "log_level");
+  s->log_level = (enum log_level)log_level_from_name(name ? name : "info");
+  free(name);
+  name = get_string(L, index, "log_format");
+  s->log_format = name && name[0] == 'j' ? LOG_JSON : LOG_TEXT;
+  free(name);
+  s->conn = (struct conn_limits){
+      .http = {.head = get_u32(L, index, "max_head"),
+               .target = get_u32(L, index, "max_target"),
+               .body = get_uint(L, index, "max_body")},
+      .ws = {.message = get_uint(L, index, "max_message"),
+             .fragments = get_u32(L, index, "max_fragments")},
+      .output_soft = get_u32(L, index, "output_soft"),
+      .output_hard = get_u32(L, index, "output_hard"),
+      .output_soft_ms = get_ms(L, index, "output_soft_time"),
+      .head_ms = get_ms(L, index, "head_timeout"),
+      .body_ms = get_ms(L, index, "body_timeout"),
+      .idle_ms = get_ms(L, index, "idle_timeout"),
+      .ping_ms = get_ms(L, index, "ping_interval"),
+      .pong_ms = get_ms(L, index, "pong_timeout"),
+      .close_ms = get_ms(L, index, "close_timeout"),
+      .linger_ms = get_ms(L, index, "linger_timeout"),
+  };
+  s->call = (struct call_limits){
+      .params = {.depth = get_u32(L, index, "max_depth"),
+                 .array = get_u32(L, index, "max_array"),
+                 .string = get_u32(L, index, "max_string")},
+      .method = get_u32(L, index, "max_method"),
+      .batch = get_u32(L, index, "max_batch"),
+      .calls = get_u32(L, index, "max_calls"),
+  };
+  s->lua_memory = (size_t)get_uint(L, index, "lua_memory");
+  s->grace_ms = get_ms(L, index, "grace");
+  s->max_conns = get_u32(L, index, "max_connections");
+}
+
+void settings_fini(struct settings *s) {
+  for (unsigned i = 0; i < s->n_listen; i++) free(s->listen[i].address);
+  free(s->apps);
+  free(s->lua_path);
+  *s = (struct settings){0};
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_SETTINGS_H
+#define PERIGEE_SETTINGS_H
+
+#include "base/log.h"
+#include "bridge/json.h"
+#include "net/conn.h"
+
+#include <lua.h>
+#include <stdbool.h>
+
+/* settings.c -- what the operator decided, as C values.
+ *
+ * lua/perigee/config.lua knows the keys, their defaults, units and ranges, and has checked them;
+ * this file only copies its table. Read-only once made; shared by all threads. */
+
+enum { LISTEN_MAX = 16 };
+
+struct listen_address {
+  char *address;
+  unsigned port;
+};
+
+/* Limits that a consumer may set for itself. */
+struct call_limits {
+  struct json_limits params;
+  uint32_t method; /* bytes */
+  uint32_t batch;  /* members */
+  uint32_t calls;  /* in flight per connection */
+};
+
+struct settings {
+  char node[17];  /* random name of this process, hex: part of every channel's name */
+  bool is_dev;
+  char *apps;     /* folder */
+  char *lua_path; /* folder to load perigee.* from instead of the binary's own copy, or NULL */
+  struct listen_address listen[LISTEN_MAX];
+  unsigned n_listen;
+  unsigned workers;
+  enum log_level log_level;
+  enum log_format log_format;
+  struct conn_limits conn;
+  struct call_limits call;
+  size_t lua_memory;  /* bytes per worker */
+  uint64_t grace_ms;  /* for draining */
+  unsigned max_conns; /* per worker; 0: what file descriptors allow */
+};
+
+/* Copies the table at index; raises when a key is missing or of the wrong type. */
+void settings_read(lua_State *L, int index, struct settings *s);
+void settings_fini(struct settings *s);
+
+#endif

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: MIT */
+/* state.c -- makes a Lua state: memory cap, libraries, perigee.* from the binary or a folder, core. */
+#include "bridge/state.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "bridge/dispatch.h"
+#include "bridge/envelope.h"
+#include "bridge/host.h"
+#include "bridge/lconn.h"
+#include "bridge/routes.h"
+#include "bridge/settings.h"
+#include "wire/origin.h"
+#include "wire/utf8.h"
+
+#include <lauxlib.h>
+#include <lua-cjson.h>
+#include <luv/luv.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory -------------------------------------------------------------------------------------- */
+
+/* Lua's allocator. Over the cap it fails, which Lua answers with a full collection and, if that
+ * does not help, an ordinary error in whatever asked. Shrinking never fails. */
+static void *allocate(void *ud, void *old, size_t old_size, size_t new_size) {
+  struct host *h = ud;
+  size_t had = old ? old_size : 0; /* for a new object old_size tells its type */
+  if (new_size == 0) {
+    h->lua_used -= had;
+    free(old);
+    return NULL;
+  }
+  if (new_size > had && new_size - had > h->lua_max - h->lua_used) return NULL;
+  void *p = realloc(old, new_size);
+  if (p) h->lua_used += new_size - had; /* unsigned wrap-around subtracts */
+  return p;
+}
+
+static int on_panic(lua_State *L) {
+  struct log_line l;
+  if (log_begin(&l, LOG_ERROR, "Lua panic: an error outside of every protected call")) {
+    log_str(&l, "error", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?");
+    log_end(&l);
+  }
+  return 0; /* Lua aborts */
+}
+
+/* ---- core: JSON, log, numbers -------------------------------------------------------------------- */
+
+static int l_json_encode(lua_State *L) {
+  struct host *h = host_of(L);
+  struct json_writer w;
+  struct slice text;
+  luaL_checkany(L, 1);
+  /* pushing the text may raise, so its memory is in a userdata's care */
+  struct builder *kept = lua_newuserdatauv(L, sizeof *kept, 0);
+  *kept = (struct builder){0};
+  lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)l_json_encode);
+  lua_setmetatable(L, -2);
+  builder_begin(kept);
+  json_writer_init(&w, kept, h->array_mt);
+  if (!json_write(L, &w, 1)) {
+    const char *path = w.path + w.path_at;
+    builder_fini(kept);
+    lua_pushnil(L);
+    lua_pushfstring(L, "cannot encode %s%s%s", w.error, *path ? " at " : "", path);
+    return 2;
+  }
+  if (!builder_commit(kept, &text)) return luaL_error(L, "a text longer than 1 GiB");
+  lua_pushlstring(L, (const char *)slice_data(&text), text.len);
+  builder_fini(kept);
+  return 1;
+}
+
+static int l_builder_gc(lua_State *L) {
+  builder_fini(lua_touserdata(L, 1));
+  return 0;
+}
+
+static int l_json_decode(lua_State *L) {
+  struct host *h = host_of(L);
+  struct json_reader r;
+  size_t n;
+  const char *s = luaL_checklstring(L, 1, &n);
+  lua_settop(L, 1);
+  if (!utf8_is_valid((const uint8_t *)s, n)) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "the text is not UTF-8");
+    return 2;
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
+  json_reader_init(&r, s, n, NULL, &h->scratch, 2);
+  switch (json_read_text(L, &r)) {
+  case JSON_OK: return 1;
+  case JSON_RANGE:
+    lua_pushnil(L);
+    lua_pushfstring(L, "a number beyond 64 bits at byte %d", (int)(r.at - r.start) + 1);
+    return 2;
+  default:
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s at byte %d", r.error, (int)(r.at - r.start) + 1);
+    return 2;
+  }
+}
+
+/* log(level, event, fields, block): block, when a string, is a text of several lines. */
+static int l_log(lua_State *L) {
+  struct log_line l;
+  int level = log_level_from_name(luaL_checkstring(L, 1));
+  const char *event = luaL_checkstring(L, 2);
+  luaL_argcheck(L, level >= 0, 1, "error, warn, info or debug");
+  lua_settop(L, 4);
+  if (!log_begin(&l, (enum log_level)level, event)) return 0;
+  if (lua_istable(L, 3)) {
+    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
+      if (lua_type(L, -2) != LUA_TSTRING) continue;
+      const char *key = lua_tostring(L, -2);
+      size_t n;
+      switch (lua_type(L, -1)) {
+      case LUA_TBOOLEAN: log_bool(&l, key, lua_toboolean(L, -1)); break;
+      case LUA_TNUMBER:
+        if (lua_isinteger(L, -1))
+          log_int(&l, key, lua_tointeger(L, -1));
+        else
+          log_num(&l, key, lua_tonumber(L, -1));
+        break;
+      case LUA_TSTRING: {
+        const char *s = lua_tolstring(L, -1, &n);
+        log_bytes(&l, key, s, n);
+        break;
+      }
+      default: log_str(&l, key, luaL_typename(L, -1));
+      }
+    }
+  }
+  size_t n;
+  const char *block = lua_tolstring(L, 4, &n);
+  if (block) log_block(&l, "detail", block, n);
+  log_end(&l);
+  return 0;
+}
+
+/* error() for apps: raises as Lua's own does, and remembers the text without its position, so that
+ * perigee.rpc can tell `error("text")` in an app from a fault (raised()). */
+static int l_error(lua_State *L) {
+  int level = (int)luaL_optinteger(L, 2, 1);
+  lua_settop(L, 1);
+  if (lua_type(L, 1) == LUA_TSTRING) {
+    lua_pushvalue(L, 1);
+    if (level > 0) {
+      luaL_where(L, level);
+      lua_insert(L, 2);
+      lua_concat(L, 2);
+    }
+    lua_createtable(L, 2, 0);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 1);
+    lua_pushvalue(L, 2);
+    lua_rawseti(L, -2, 2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)l_error);
+    lua_settop(L, 2);
+  }
+  return lua_error(L);
+}
+
+/* raised(): the last text given to error() and what it became with its position. */
+static int l_raised(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)l_error) != LUA_TTABLE) return 0;
+  lua_rawgeti(L, -1, 1);
+  lua_rawgeti(L, -2, 2);
+  return 2;
+}
+
+static int l_metrics(lua_State *L) {
+  const struct metrics *m = &host_of(L)->worker.metrics;
+  lua_createtable(L, 0, metrics_count);
+  for (int i = 0; i < metrics_count; i++) {
+    lua_pushinteger(L, (lua_Integer)metrics_value(m, i));
+    lua_setfield(L, -2, metrics_name(i));
+  }
+  return 1;
+}
+
+static int l_count_fault(lua_State *L) {
+  metric_add(&host_of(L)->worker.metrics.faults, 1);
+  return 0;
+}
+
+static int l_is_origin_pattern(lua_State *L) {
+  lua_pushboolean(L, origin_is_pattern(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+/* memory(): bytes of Lua memory in use, and the cap. */
+static int l_memory(lua_State *L) {
+  const struct host *h = host_of(L);
+  lua_pushinteger(L, (lua_Integer)h->lua_used);
+  lua_pushinteger(L, (lua_Integer)h->lua_max);
+  return 2;
+}
+
+/* embedded(name): text of a file built into the binary, or nil. */
+static int l_embedded(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  for (size_t i = 0; i < embedded_count; i++) {
+    if (strcmp(embedded_files[i].name, name) != 0) continue;
+    lua_pushlstring(L, embedded_files[i].text, embedded_files[i].len);
+    return 1;
+  }
+  return 0;
+}
+
+/* ---- core: the table ------------------------------------------------------------------------------- */
+
+/* lua/perigee/_meta/core.lua describes each of these; tests/rules compares the names. */
+static const luaL_Reg core[] = {
+    {"accept", l_accept},
+    {"close", l_close},
+    {"count_fault", l_count_fault},
+    {"embedded", l_embedded},
+    {"error", l_error},
+    {"group_add", l_group_add},
+    {"group_count", l_group_count},
+    {"group_discard", l_group_discard},
+    {"groups_of", l_groups_of},
+    {"head", l_head},
+    {"is_open", l_is_open},
+    {"is_origin_pattern", l_is_origin_pattern},
+    {"json_decode", l_json_decode},
+    {"json_encode", l_json_encode},
+    {"log", l_log},
+    {"memory", l_memory},
+    {"metrics", l_metrics},
+    {"notify", l_notify},
+    {"now", l_now},
+    {"park", l_park},
+    {"publish", l_publish},
+    {"raised", l_raised},
+    {"reject", l_reject},
+    {"running", l_running},
+    {"send", l_send},
+    {"serve", l_serve},
+    {"spawn", l_spawn},
+    {"touch", l_touch},
+    {"wait_open", l_wait_open},
+    {"wake", l_wake},
+    {NULL, NULL},
+};
+
+static const struct {
+  const char *name;
+  int bit;
+} envelope_names[] = {
+    {"MALFORMED", ENV_MALFORMED},       {"NOT_OBJECT", ENV_NOT_OBJECT},
+    {"OVER_LIMIT", ENV_OVER_LIMIT},     {"OUT_OF_RANGE", ENV_OUT_OF_RANGE},
+    {"VERSION_2", ENV_VERSION_2},       {"VERSION_OTHER", ENV_VERSION_OTHER},
+    {"METHOD", ENV_METHOD},             {"METHOD_BAD", ENV_METHOD_BAD},
+    {"PARAMS_ARRAY", ENV_PARAMS_ARRAY}, {"PARAMS_OBJECT", ENV_PARAMS_OBJECT},
+    {"PARAMS_NULL", ENV_PARAMS_NULL},   {"PARAMS_OTHER", ENV_PARAMS_OTHER},
+    {"ID", ENV_ID},                     {"ID_NULL", ENV_ID_NULL},
+    {"ID_BAD", ENV_ID_BAD},             {"RESULT", ENV_RESULT},
+    {"ERROR", ENV_ERROR},               {"HTTP", ENV_HTTP},
+    {"BATCH", ENV_BATCH},               {"DRAINING", ENV_DRAINING},
+    {"SILENT", ENV_SILENT},             {"RESULT_2", ENV_RESULT_2},
+    {"ERROR_2", ENV_ERROR_2},           {"RESULT_1", ENV_RESULT_1},
+    {"ERROR_1", ENV_ERROR_1},
+};
+
+static int open_core(lua_State *L) {
+  struct host *h = host_of(L);
+  luaL_newlib(L, core);
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof envelope_names / sizeof *envelope_names; i++) {
+    lua_pushinteger(L, envelope_names[i].bit);
+    lua_setfield(L, -2, envelope_names[i].name);
+  }
+  lua_setfield(L, -2, "envelope");
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
+  lua_setfield(L, -2, "array_mt");
+  lua_pushlightuserdata(L, NULL);
+  lua_setfield(L, -2, "null");
+  lua_pushstring(L, PERIGEE_VERSION);
+  lua_setfield(L, -2, "version");
+  lua_pushstring(L, h->settings ? h->settings->node : "");
+  lua_setfield(L, -2, "node");
+  lua_pushinteger(L, h->worker.index);
+  lua_setfield(L, -2, "worker");
+  lua_pushboolean(L, h->settings && h->settings->is_dev);
+  lua_setfield(L, -2, "is_dev");
+  return 1;
+}
+
+/* ---- perigee.* ------------------------------------------------------------------------------------- */
+
+/* A package searcher for names that begin with "perigee": from the binary. Upvalue: none. */
+static int search_embedded(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  char file[128];
+  if (strncmp(name, "perigee", 7) != 0 || (name[7] != '\0' && name[7] != '.')) return 0;
+  for (int i = 0; i < 2; i++) { /* "perigee.x" is perigee/x.lua or perigee/x/init.lua */
+    lua_settop(L, 1);
+    const char *path = luaL_gsub(L, name, ".", "/");
+    int n = snprintf(file, sizeof file, "%s%s.lua", path, i ? "/init" : "");
+    if (n <= 0 || (size_t)n >= sizeof file) continue;
+    for (size_t k = 0; k < embedded_count; k++) {
+      const struct embedded_file *f = &embedded_files[k];
+      if (strcmp(f->name, file) != 0) continue;
+      char chunk[160];
+      snprintf(chunk, sizeof chunk, "@%s", f->name);
+      if (luaL_loadbufferx(L, f->text, f->len, chunk, "t") != LUA_OK) return lua_error(L);
+      lua_pushstring(L, f->name);
+      return 2;
+    }
+  }
+  lua_pushfstring(L, "no part of Perigee is called '%s'", name);
+  return 1;
+}
+
+static void prepend_path(lua_State *L, const char *folder) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "path");
+  lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder, lua_tostring(L, -1));
+  lua_setfield(L, -3, "path");
+  lua_pop(L, 2);
+}
+
+static int open_luv(lua_State *L) {
+  struct host *h = host_of(L);
+  luv_set_loop(h->L, &h->worker.loop);
+  luv_set_callback(h->L, task_callback); /* or an error in one would end the process */
+  return luaopen_luv(L);
+}
+
+static int open_libraries(lua_State *L) {
+  struct host *h = host_of(L);
+  const char *lua_path = lua_touserdata(L, 1);
+  luaL_openlibs(L);
+  lua_newtable(L); /* the array metatable; its __name shows in error messages */
+  lua_pushliteral(L, "perigee.array");
+  lua_setfield(L, -2, "__name");
+  h->array_mt = lua_topointer(L, -1);
+  h->array_mt_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);
+  lua_pushcfunction(L, l_builder_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)l_json_encode);
+  lua_getfield(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushcfunction(L, open_core);
+  lua_setfield(L, -2, "perigee.core");
+  lua_pushcfunction(L, luaopen_cjson);
+  lua_setfield(L, -2, "cjson");
+  lua_pushcfunction(L, open_luv);
+  lua_setfield(L, -2, "luv");
+  lua_pop(L, 1);
+  if (lua_path) {
+    prepend_path(L, lua_path);
+  } else { /* second, after package.preload, so that no file can shadow the binary's own */
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers");
+    for (lua_Integer i = (lua_Integer)lua_rawlen(L, -1); i >= 2; i--) {
+      lua_rawgeti(L, -1, i);
+      lua_rawseti(L, -2, i + 1);
+    }
+    lua_pushcfunction(L, search_embedded);
+    lua_rawseti(L, -2, 2);
+    lua_pop(L, 2);
+  }
+  return 0;
+}
+
+bool state_open(struct host *h, const char *lua_path) {
+  lua_State *L = h->L = lua_newstate(allocate, h);
+  if (!L) return false;
+  lua_atpanic(L, on_panic);
+  *(struct host **)lua_getextraspace(L) = h;
+  h->entries.report = LUA_NOREF;
+  return task_protect(h, open_libraries, (void *)lua_path, 0);
+}
+
+void state_close(struct host *h) {
+  if (h->L) lua_close(h->L);
+  h->L = NULL;
+  json_scratch_fini(&h->scratch);
+}
+
+static int take(lua_State *L, const char *module, const char *name) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, module);
+  lua_call(L, 1, 1);
+  if (lua_getfield(L, -1, name) != LUA_TFUNCTION)
+    luaL_error(L, "%s.%s must be a function", module, name);
+  int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pop(L, 1);
+  return ref;
+}
+
+int state_boot(lua_State *L) {
+  struct host *h = host_of(L);
+  h->entries = (struct host_entries){
+      .report = take(L, "perigee.report", "report"),
+      .call = take(L, "perigee.rpc", "call"),
+      .failed = take(L, "perigee.rpc", "failed"),
+      .unencodable = take(L, "perigee.rpc", "unencodable"),
+      .refuse = take(L, "perigee.rpc", "refuse"),
+      .connect = take(L, "perigee.lifecycle", "connect"),
+      .disconnect = take(L, "perigee.lifecycle", "disconnect"),
+      .receive = take(L, "perigee.lifecycle", "receive"),
+  };
+  return 0;
+}

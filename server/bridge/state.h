@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_STATE_H
+#define PERIGEE_STATE_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* state.c -- makes a Lua state: memory cap, libraries, perigee.* from the binary or a folder, core. */
+
+struct host;
+
+/* Lua files built into the binary, sorted by name. */
+struct embedded_file {
+  const char *name; /* "perigee/rpc.lua" */
+  const char *text;
+  size_t len;
+};
+extern const struct embedded_file embedded_files[];
+extern const size_t embedded_count;
+
+/* Opens h->L with everything apps may use. h->lua_max and h->settings must be set; lua_path, when
+ * not NULL, is a folder to read perigee.* from instead of the binary. False: no memory. */
+bool state_open(struct host *h, const char *lua_path);
+void state_close(struct host *h);
+
+/* For a task_protect: require "perigee" and its parts, and take the entries C calls. */
+int state_boot(lua_State *L);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_TASK_H
+#define PERIGEE_TASK_H
+
+#include "net/deadline.h"
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* task.c -- the only file that starts, resumes, wakes or ends Lua code.
+ *
+ *   FREE ──task_begin──▶ RUNNING ──core.park──▶ WAITING ──task_wake, deadline──▶ READY ──▶ RUNNING
+ *    ▲                      │                                                      (next turn)
+ *    └──── returned, or failed and was reported ◀──────────────────────────────────────┘
+ *
+ * A task is one coroutine with a number. Whoever wants to wake it holds that number and the number
+ * of the wait, never a pointer: a waker that comes too late finds neither. Waking only enqueues;
+ * the worker's turn resumes, with no Lua on the C stack. Worker's thread only. */
+
+struct host;
+struct task;
+
+/* What a task is for. All functions run on the worker's thread, outside Lua. */
+struct task_kind {
+  const char *name;
+  /* The coroutine waits for the first time: memory it borrowed from the caller goes now. May be
+   * NULL. */
+  void (*waits)(struct task *t);
+  /* The Lua code returned; its results are gone. May be NULL. */
+  void (*ended)(struct task *t);
+  /* An error escaped. Must push a C function and one light userdata onto t->co; they run as the
+   * task's second and last attempt, with `failed` at hand: see task_failure. NULL: the error is
+   * reported by perigee.report. */
+  void (*failed)(struct task *t);
+  /* That failed as well, or there was no memory to begin: the last word, without Lua. May be NULL. */
+  void (*gave_up)(struct task *t);
+  /* The task ends, one way or the other: release what data holds. May be NULL. */
+  void (*released)(struct task *t);
+};
+
+enum { TASK_DATA = 160 };
+
+struct task {
+  struct host *host;
+  const struct task_kind *kind;
+  lua_State *co;    /* anchored in the registry for as long as the task exists */
+  int anchor;       /* registry reference of co */
+  uint32_t slot;    /* in host->tasks */
+  uint64_t serial;  /* of this use of the slot; part of the id */
+  uint32_t wait;    /* number of the wait that is open or comes next */
+  int n_args;       /* READY: values on co to resume it with */
+  uint8_t state;    /* enum task_state */
+  bool has_waited;  /* kind->waits was called */
+  bool is_failing;  /* the second attempt runs */
+  bool is_early;    /* woken before it parked: early holds the values */
+  int early;        /* registry reference of a table */
+  int failure;      /* is_failing: registry reference of {error, dead coroutine} */
+  struct task *next; /* free or ready list */
+  struct deadline deadline;
+  _Alignas(16) unsigned char data[TASK_DATA]; /* the kind's */
+};
+
+enum task_state { TASK_FREE, TASK_READY, TASK_RUNNING, TASK_WAITING };
+
+struct tasks {
+  struct task **slots;
+  uint32_t n_slots;
+  uint32_t n_live;
+  uint64_t serial; /* of the last task begun */
+  struct task *free;
+  uint32_t n_free;
+  struct task *ready, **ready_end;
+  struct task *running; /* at most one: Lua is never entered from Lua */
+};
+
+void tasks_init(struct host *h);
+/* Releases all tasks without running them. Before lua_close. */
+void tasks_fini(struct host *h);
+
+/* A new task with an empty coroutine. NULL when there is no memory for one. */
+struct task *task_begin(struct host *h, const struct task_kind *kind);
+
+/* Runs body(t) now, until it returns or waits. The body is a C function that gets the task as light
+ * userdata; it runs protected, so it may raise and allocate. No Lua may be on the C stack. */
+void task_run(struct task *t, lua_CFunction body);
+/* The same, on the worker's next turn: callable from anywhere. */
+void task_run_soon(struct task *t, lua_CFunction body);
+
+/* Runs ready tasks, those that become ready meanwhile not. True when there are some. */
+bool tasks_turn(struct host *h);
+
+/* Never used twice within a worker. */
+uint64_t task_id(const struct task *t);
+struct task *task_find(struct host *h, uint64_t id);
+
+/* For a kind's failed body: pushes the error and the dead coroutine [-0, +2, m]. */
+void task_failure(lua_State *L, struct task *t);
+
+/* Runs fn(L) protected on the main state, for short work that does not wait: loading, reporting.
+ * fn gets arg as light userdata; up to nresults values stay on host->L. Returns false with an error
+ * value on host->L instead. */
+bool task_protect(struct host *h, lua_CFunction fn, void *arg, int nresults);
+
+/* For luv: runs a callback, function and arguments on top of L, as a task of its own, so that it may
+ * wait. Matches luv_CFpcall. */
+int task_callback(lua_State *L, int n_args, int n_results, int flags);
+
+/* ---- for Lua: core.* ------------------------------------------------------------------------------- */
+
+/* spawn(fn, ...): a task for a Lua function, run on the next turn. Returns the task's id. */
+int l_spawn(lua_State *L);
+/* wait_open(): id of the running task and number of its next wait. Raises outside a task. */
+int l_wait_open(lua_State *L);
+/* park(seconds or nil[, wait]): waits until woken (true, values) or the time is over (false). With
+ * the number from wait_open it returns at once when that wait was woken meanwhile. Yields. */
+int l_park(lua_State *L);
+/* wake(task, wait, ...): true, or false when that wait is over. */
+int l_wake(lua_State *L);
+/* now(): seconds, monotonic. */
+int l_now(lua_State *L);
+/* running(): id of the running task, or nil. */
+int l_running(lua_State *L);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_FILES_H
+#define PERIGEE_FILES_H
+
+#include "net/conn.h"
+
+/* files.c -- reads a public folder's files off the loop and answers GET and HEAD with them.
+ *
+ * A file is opened and read on libuv's thread pool, piece by piece: the next piece when the client
+ * has taken the last one. Worker's thread only. */
+
+struct transfer;
+
+/* Answers the request in progress on conn with the file `name` (decoded, no hidden parts) below
+ * dir; "" and names that end in a slash mean index.html. Answers 404 itself. The transfer ends by
+ * itself; *slot points at it meanwhile and is NULL again after. */
+void files_answer(struct conn *conn, const char *dir, const char *name, struct transfer **slot);
+
+/* There is room for the next piece. */
+void files_drained(struct transfer *transfer);
+
+/* The connection is gone. */
+void files_abandon(struct transfer *transfer);
+
+/* Content-Type for a file name; never NULL. */
+const char *files_type(const char *name);
+
+/* Is the quoted tag in an If-None-Match list (RFC 9110 section 13.1.2, weak comparison)? */
+bool files_tag_matches(const char *list, size_t n, const char *tag);
+
+#endif

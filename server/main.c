@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* main.c -- reads the command line, starts the workers, waits for signals, stops in order. */
+#include "base/log.h"
+#include "base/mem.h"
+#include "bridge/command.h"
+#include "bridge/host.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* One worker's thread. The control thread waits for each step before it asks for the next. */
+struct crew {
+  uv_thread_t thread;
+  struct host host;
+  struct control *control;
+  uv_sem_t done, go; /* a step is done; take the next */
+  bool is_ok;
+  bool is_clean;
+  bool is_cancelled; /* after `go`: end instead */
+  char *error;
+  unsigned ports[LISTEN_MAX];
+};
+
+struct control {
+  uv_loop_t loop;
+  uv_signal_t signals[3];
+  uv_async_t ended; /* a worker's thread has ended its loop */
+  struct crew *crews;
+  unsigned n, n_ended;
+  bool is_stopping;
+  struct settings settings;
+};
+
+static void raise_file_limit(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void name_node(char out[static 17]) {
+  unsigned char bytes[8];
+  check(getrandom(bytes, sizeof bytes, 0) == sizeof bytes);
+  for (size_t i = 0; i < sizeof bytes; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+/* ---- a worker's thread ----------------------------------------------------------------------------- */
+
+static void crew_main(void *arg) {
+  struct crew *crew = arg;
+  const struct settings *settings = &crew->control->settings;
+  unsigned index = (unsigned)(crew - crew->control->crews);
+  crew->is_ok = host_open(&crew->host, index, settings, &crew->error);
+  uv_sem_post(&crew->done);
+  uv_sem_wait(&crew->go);
+  if (crew->is_ok && !crew->is_cancelled) {
+    crew->is_ok = host_listen(&crew->host, crew->ports, &crew->error);
+    if (crew->is_ok && index == 0) host_announce(&crew->host, crew->ports);
+  }
+  uv_sem_post(&crew->done);
+  uv_sem_wait(&crew->go);
+  if (crew->is_ok && !crew->is_cancelled) host_run(&crew->host);
+  crew->is_clean = host_close(&crew->host);
+  uv_async_send(&crew->control->ended);
+}
+
+/* All workers have done their step? If one failed, says why and cancels the others. */
+static bool step_done(struct control *c) {
+  bool is_ok = true;
+  for (unsigned i = 0; i < c->n; i++) {
+    uv_sem_wait(&c->crews[i].done);
+    if (c->crews[i].is_ok) continue;
+    /* the first error is enough: the others are its echoes */
+    if (is_ok && c->crews[i].error) fprintf(stderr, "perigee: %s\n", c->crews[i].error);
+    free(c->crews[i].error);
+    c->crews[i].error = NULL;
+    is_ok = false;
+  }
+  for (unsigned i = 0; i < c->n; i++) {
+    c->crews[i].is_cancelled = !is_ok;
+    uv_sem_post(&c->crews[i].go);
+  }
+  return is_ok;
+}
+
+/* ---- the control thread ---------------------------------------------------------------------------- */
+
+static void on_signal(uv_signal_t *handle, int signal) {
+  struct control *c = handle->data;
+  if (signal == SIGHUP) {
+    log_say(LOG_INFO, "SIGHUP: nothing to reload");
+    return;
+  }
+  log_say(LOG_INFO, c->is_stopping ? "stopping at once" : "draining");
+  for (unsigned i = 0; i < c->n; i++)
+    host_post(&c->crews[i].host, c->is_stopping ? HOST_STOP : HOST_DRAIN);
+  c->is_stopping = true;
+}
+
+static void on_ended(uv_async_t *async) {
+  struct control *c = async->data;
+  /* sends are coalesced, so look at the threads themselves: each is about to end */
+  for (unsigned i = 0; i < c->n; i++) uv_thread_join(&c->crews[i].thread);
+  for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
+  uv_close((uv_handle_t *)async, NULL);
+}
+
+static int serve(struct control *c) {
+  static const int signals[3] = {SIGINT, SIGTERM, SIGHUP};
+  const struct settings *s = &c->settings;
+  bool is_clean = true;
+  log_open(STDERR_FILENO, s->log_level, s->log_format,
+           s->log_format == LOG_TEXT && isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
+  c->n = s->workers;
+  c->crews = mem_zalloc(c->n * sizeof *c->crews);
+  check(uv_loop_init(&c->loop) == 0);
+  check(uv_async_init(&c->loop, &c->ended, on_ended) == 0);
+  c->ended.data = c;
+  for (unsigned i = 0; i < c->n; i++) {
+    struct crew *crew = &c->crews[i];
+    crew->control = c;
+    check(uv_sem_init(&crew->done, 0) == 0 && uv_sem_init(&crew->go, 0) == 0);
+    check(uv_thread_create(&crew->thread, crew_main, crew) == 0);
+  }
+  /* until the apps are loaded a signal ends the process the usual way: nothing is lost by it */
+  bool is_up = step_done(c);
+  for (int i = 0; i < 3; i++) {
+    uv_signal_init(&c->loop, &c->signals[i]);
+    c->signals[i].data = c;
+    uv_signal_start(&c->signals[i], on_signal, signals[i]);
+  }
+  is_up = step_done(c) && is_up;
+  uv_run(&c->loop, UV_RUN_DEFAULT);
+  for (unsigned i = 0; i < c->n; i++) {
+    is_clean = is_clean && c->crews[i].is_clean;
+    uv_sem_destroy(&c->crews[i].done);
+    uv_sem_destroy(&c->crews[i].go);
+    free(c->crews[i].error);
+  }
+  free(c->crews);
+  check(uv_loop_close(&c->loop) == 0);
+  if (is_up) log_say(LOG_INFO, "stopped");
+  return is_up && is_clean ? 0 : 1;
+}
+
+int main(int argc, char **argv) {
+  struct control control = {0};
+  int exit_code = 0;
+  signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
+  raise_file_limit();
+  argv = uv_setup_args(argc, argv);
+  if (!command_run(argc, argv, &control.settings, &exit_code)) return exit_code;
+  name_node(control.settings.node);
+  exit_code = serve(&control);
+  settings_fini(&control.settings);
+  uv_library_shutdown();
+  return exit_code;
+}

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/* conn.c -- one client connection, from accept to close: input, output queue, limits, end.
+ *
+ * Output. What is sent is queued as slices and written once per turn, by conn_flush. Messages that
+ * follow each other in one block become one slice, so a turn's answers, or a turn's publishes to a
+ * group, usually leave as one piece. What the kernel does not take moves into a uv_write; until
+ * that reports, new output waits in the queue.
+ *
+ * Input. All connections share the worker's read buffer. Only input that cannot be used yet is
+ * copied: an incomplete frame head, or what arrives while the connection is paused. */
+#include "net/conn.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/http_conn.h"
+#include "net/worker.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#ifdef PERIGEE_TINY
+enum { IOV = 2 };
+#else
+enum { IOV = 64 };
+#endif
+
+enum { LINGER_BYTES = 8 * 1024 * 1024 }; /* thrown away while finishing, then cut */
+
+static void start_reading(struct conn *conn);
+
+static struct conn *conn_of_timeout(struct deadline *d) {
+  return (struct conn *)((char *)d - offsetof(struct conn, timeout));
+}
+
+static struct backlog *backlog_of_stall(struct deadline *d) {
+  return (struct backlog *)((char *)d - offsetof(struct backlog, stall));
+}
+
+void *conn_upper(struct conn *conn) {
+  return conn + 1;
+}
+
+/* ---- end ----------------------------------------------------------------------------------------- */
+
+static void free_if_unlisted(struct conn *conn) {
+  if (conn->is_gone && !conn->is_dirty && !conn->is_unpaused) free(conn);
+}
+
+static void on_closed(uv_handle_t *handle) {
+  struct conn *conn = (struct conn *)handle;
+  free(conn->input);
+  conn->input = NULL;
+  conn->is_gone = true;
+  free_if_unlisted(conn);
+}
+
+static void drop_queue(struct conn *conn) {
+  if (conn->first.len) buf_unref(conn->first.buf);
+  conn->first.len = 0;
+  conn->queued = 0;
+  struct backlog *b = conn->backlog;
+  if (!b) return;
+  for (uint32_t i = 0; i < b->n; i++) buf_unref(b->slices[i].buf);
+  deadline_unset(&conn->worker->deadlines, &b->stall);
+  free(b->slices);
+  free(b);
+  conn->backlog = NULL;
+}
+
+void conn_close(struct conn *conn, const char *why) {
+  if (conn->state == CONN_CLOSED) return;
+  conn->state = CONN_CLOSED;
+  if (!conn->why) conn->why = why;
+  deadline_unset(&conn->worker->deadlines, &conn->timeout);
+  conn->protocol->closed(conn);
+  drop_queue(conn);
+  worker_remove_conn(conn->worker, conn);
+  metric_add(&conn->worker->metrics.connections_closed, 1);
+  uv_close((uv_handle_t *)&conn->tcp, on_closed);
+}
+
+/* While finishing: all is written, so say that no more will come. */
+static void shut_down(struct conn *conn) {
+  uv_os_fd_t fd;
+  if (conn->has_ended) {
+    conn_close(conn, conn->why);
+    return;
+  }
+  if (conn->has_shut) return;
+  conn->has_shut = true;
+  if (uv_fileno((uv_handle_t *)&conn->tcp, &fd) != 0 || shutdown(fd, SHUT_WR) != 0)
+    conn_close(conn, "shutdown failed");
+}
+
+static void mark_dirty(struct conn *conn) {
+  struct worker *w = conn->worker;
+  if (conn->is_dirty) return;
+  conn->is_dirty = true;
+  *w->dirty_end = conn;
+  w->dirty_end = &conn->next_dirty;
+}
+
+void conn_finish(struct conn *conn, const char *why) {
+  if (conn->state != CONN_OPEN) return;
+  conn->state = CONN_FINISHING;
+  conn->why = why;
+  conn->pauses = 0;
+  conn_set_timeout(conn, conn->worker->limits->linger_ms);
+  start_reading(conn); /* to notice the peer's end */
+  mark_dirty(conn);
+}
+
+static void on_timeout(struct deadline *d) {
+  struct conn *conn = conn_of_timeout(d);
+  if (conn->state == CONN_FINISHING)
+    conn_close(conn, conn->why);
+  else
+    conn->protocol->timeout(conn);
+}
+
+void conn_set_timeout(struct conn *conn, uint64_t ms) {
+  struct deadlines *ds = &conn->worker->deadlines;
+  if (conn->state == CONN_CLOSED) return;
+  conn->timeout.fire = on_timeout;
+  deadline_set(ds, &conn->timeout, deadlines_now(ds) + ms);
+}
+
+void conn_unset_timeout(struct conn *conn) {
+  deadline_unset(&conn->worker->deadlines, &conn->timeout);
+}
+
+/* ---- output -------------------------------------------------------------------------------------- */
+
+static struct backlog *need_backlog(struct conn *conn) {
+  if (!conn->backlog) {
+    conn->backlog = mem_zalloc(sizeof *conn->backlog);
+    conn->backlog->conn = conn;
+  }
+  return conn->backlog;
+}
+
+static void enqueue(struct conn *conn, struct slice slice) {
+  struct backlog *b = conn->backlog;
+  if (conn->first.len == 0) {
+    buf_ref(slice.buf);
+    conn->first = slice;
+    return;
+  }
+  struct slice *last = b && b->n ? &b->slices[b->n - 1] : &conn->first;
+  if (last->buf == slice.buf && last->off + last->len == slice.off) {
+    last->len += slice.len;
+    return;
+  }
+  b = need_backlog(conn);
+  if (b->n == b->cap) {
+    b->cap = b->cap ? b->cap * 2 : 8;
+    b->slices = mem_realloc(b->slices, b->cap * sizeof *b->slices);
+  }
+  buf_ref(slice.buf);
+  b->slices[b->n++] = slice;
+}
+
+bool conn_send(struct conn *conn, struct slice slice) {
+  struct worker *w = conn->worker;
+  if (conn->state != CONN_OPEN || conn->is_doomed) {
+    metric_add(&w->metrics.sends_dropped, 1);
+    return false;
+  }
+  if (slice.len == 0) return true;
+  mark_dirty(conn);
+  if (conn_pending(conn) + slice.len > w->limits->output_hard) {
+    conn->is_doomed = true; /* not closed here: the caller may be in the middle of a group */
+    metric_add(&w->metrics.sends_dropped, 1);
+    return false;
+  }
+  enqueue(conn, slice);
+  conn->queued += slice.len;
+  return true;
+}
+
+size_t conn_pending(const struct conn *conn) {
+  return conn->queued + uv_stream_get_write_queue_size((const uv_stream_t *)&conn->tcp);
+}
+
+/* What the kernel did not take. */
+struct rest {
+  uv_write_t request; /* must be first */
+  struct conn *conn;
+  uint32_t n;
+  struct slice slices[]; /* one reference each */
+};
+
+static void on_written(uv_write_t *request, int status) {
+  struct rest *rest = (struct rest *)request;
+  struct conn *conn = rest->conn;
+  for (uint32_t i = 0; i < rest->n; i++) buf_unref(rest->slices[i].buf);
+  free(rest);
+  conn->is_writing = false;
+  if (conn->state == CONN_CLOSED) return;
+  if (status < 0)
+    conn_close(conn, "write failed");
+  else
+    mark_dirty(conn); /* the next flush goes on */
+}
+
+/* A short slice keeps its whole block alive. For a reader that may stay slow, copy it out. */
+static bool is_wasteful(struct slice slice) {
+  return slice.len < slice.buf->len / 4;
+}
+
+/* Moves what is left of the queue into a uv_write. */
+static void write_rest(struct conn *conn, struct slice *slices, uint32_t n) {
+  struct rest *rest = mem_alloc(sizeof *rest + n * sizeof *slices);
+  uv_buf_t *bufs = mem_alloc(n * sizeof *bufs);
+  rest->conn = conn;
+  rest->n = 0;
+  for (uint32_t i = 0; i < n;) {
+    struct slice slice = slices[i++];
+    if (is_wasteful(slice)) {
+      /* neighbours that are as small go into the same copy */
+      uint32_t from = i - 1;
+      size_t len = slice.len;
+      while (i < n && is_wasteful(slices[i])) len += slices[i++].len;
+      struct buf *copy = buf_new(len);
+      for (uint32_t k = from; k < i; k++) {
+        memcpy(copy->data + copy->len, slice_data(&slices[k]), slices[k].len);
+        copy->len += slices[k].len;
+        buf_unref(slices[k].buf);
+      }
+      slice = (struct slice){copy, 0, copy->len};
+    }
+    bufs[rest->n] = uv_buf_init((char *)slice.buf->data + slice.off, slice.len);
+    rest->slices[rest->n++] = slice;
+  }
+  conn->is_writing = true;
+  int error = uv_write(&rest->request, (uv_stream_t *)&conn->tcp, bufs, rest->n, on_written);
+  free(bufs); /* libuv has its own copy of the array */
+  if (error) { /* on_written will not come */
+    conn->is_writing = false;
+    for (uint32_t i = 0; i < rest->n; i++) buf_unref(rest->slices[i].buf);
+    free(rest);
+    conn_close(conn, "write failed");
+  }
+}
+
+/* Writes the queue. False when the connection was closed. */
+static bool write_queue(struct conn *conn) {
+  struct backlog *b = conn->backlog;
+  uint32_t n = 1 + (b ? b->n : 0);
+  uint32_t at = 0; /* slices that are written */
+  while (at < n) {
+    uv_buf_t iov[IOV];
+    struct slice *slices[IOV];
+    unsigned k = 0;
+    size_t want = 0;
+    for (; k < IOV && at + k < n; k++) {
+      slices[k] = at + k == 0 ? &conn->first : &b->slices[at + k - 1];
+      iov[k] = uv_buf_init((char *)slices[k]->buf->data + slices[k]->off, slices[k]->len);
+      want += slices[k]->len;
+    }
+    int wrote = uv_try_write((uv_stream_t *)&conn->tcp, iov, k);
+    if (wrote < 0 && wrote != UV_EAGAIN) {
+      conn_close(conn, "write failed");
+      return false;
+    }
+    size_t left = wrote < 0 ? 0 : (size_t)wrote;
+    bool is_all = left == want;
+    conn->queued -= (uint32_t)left;
+    metric_add(&conn->worker->metrics.bytes_sent, left);
+    for (unsigned i = 0; i < k && (left || is_all); i++) {
+      if (left < slices[i]->len) {
+        slices[i]->off += (uint32_t)left;
+        slices[i]->len -= (uint32_t)left;
+        break;
+      }
+      left -= slices[i]->len;
+      buf_unref(slices[i]->buf);
+      slices[i]->len = 0;
+      at++;
+    }
+    if (!is_all) break;
+  }
+  if (at < n) {
+    struct slice *left = mem_alloc((n - at) * sizeof *left);
+    for (uint32_t i = at; i < n; i++) left[i - at] = i == 0 ? conn->first : b->slices[i - 1];
+    metric_add(&conn->worker->metrics.bytes_sent, conn->queued);
+    conn->queued = 0;
+    conn->first.len = 0;
+    if (b) b->n = 0;
+    write_rest(conn, left, n - at);
+    free(left);
+    return conn->state != CONN_CLOSED;
+  }
+  conn->first.len = 0;
+  if (b) b->n = 0;
+  return true;
+}
+
+static void on_stall(struct deadline *d) {
+  struct conn *conn = backlog_of_stall(d)->conn;
+  conn->is_doomed = true;
+  mark_dirty(conn);
+}
+
+/* After a write: is the peer too far behind to be read from? */
+static void weigh_backlog(struct conn *conn) {
+  struct worker *w = conn->worker;
+  size_t pending = conn_pending(conn);
+  if (pending > w->limits->output_soft) {
+    struct backlog *b = need_backlog(conn);
+    if (!deadline_is_set(&b->stall)) {
+      b->stall.fire = on_stall;
+      deadline_set(&w->deadlines, &b->stall, worker_now(w) + w->limits->output_soft_ms);
+    }
+    if (conn->state == CONN_OPEN) conn_pause(conn, PAUSE_OUTPUT);
+    return;
+  }
+  if (conn->backlog && deadline_is_set(&conn->backlog->stall))
+    deadline_unset(&w->deadlines, &conn->backlog->stall);
+  conn_resume(conn, PAUSE_OUTPUT);
+  if (pending == 0 && conn->backlog) { /* the usual state owns nothing */
+    free(conn->backlog->slices);
+    free(conn->backlog);
+    conn->backlog = NULL;
+  }
+}
+
+void conn_flush(struct conn *conn) {
+  struct worker *w = conn->worker;
+  if (conn->state == CONN_CLOSED) {
+    free_if_unlisted(conn);
+    return;
+  }
+  if (conn->is_doomed) {
+    static struct log_limit limit = LOG_LIMIT(10);
+    struct log_line l;
+    if (log_begin_limited(&l, &limit, LOG_WARN, "slow reader cut")) {
+      log_hex(&l, "conn", conn_id(conn));
+      log_uint(&l, "pending", conn_pending(conn));
+      log_end(&l);
+    }
+    metric_add(&w->metrics.slow_readers, 1);
+    conn_close(conn, "slow reader");
+    return;
+  }
+  if (conn->first.len && !conn->is_writing && !write_queue(conn)) return;
+  if (conn->backlog || conn->is_writing || conn->pauses & PAUSE_OUTPUT) weigh_backlog(conn);
+  if (conn_pending(conn)) return;
+  if (conn->state == CONN_FINISHING)
+    shut_down(conn);
+  else if (conn->protocol->drained)
+    conn->protocol->drained(conn);
+}
+
+/* ---- input --------------------------------------------------------------------------------------- */
+
+static void keep_input(struct conn *conn, const uint8_t *data, size_t n) {
+  if (conn->input_len + n > conn->input_cap) {
+    conn->input_cap = conn->input_len + (uint32_t)n;
+    conn->input = mem_realloc(conn->input, conn->input_cap);
+  }
+  memcpy(conn->input + conn->input_len, data, n);
+  conn->input_len += (uint32_t)n;
+}
+
+static void drop_input(struct conn *conn) {
+  free(conn->input);
+  conn->input = NULL;
+  conn->input_len = conn->input_cap = 0;
+}
+
+static size_t feed(struct conn *conn, uint8_t *data, size_t n) {
+  size_t used = 0;
+  while (used < n && conn->state == CONN_OPEN && !conn->pauses) {
+    size_t k = conn->protocol->feed(conn, data + used, n - used);
+    if (k == 0) break;
+    used += k;
+  }
+  return used;
+}
+
+static void after_feed(struct conn *conn) {
+  if (conn->state != CONN_OPEN) {
+    drop_input(conn);
+    return;
+  }
+  if (conn->pauses) {
+    /* A pause alone costs no system call: most end within the turn. Only input that comes in spite
+     * of it stops the reading, which bounds what is kept to one read. */
+    if (conn->input_len && conn->is_reading) {
+      uv_read_stop((uv_stream_t *)&conn->tcp);
+      conn->is_reading = false;
+    }
+    return;
+  }
+  if (conn->has_ended) conn->protocol->end(conn);
+}
+
+void conn_feed_kept(struct conn *conn) {
+  if (conn->state != CONN_OPEN) {
+    free_if_unlisted(conn);
+    return;
+  }
+  if (conn->pauses) return;
+  if (conn->input_len) {
+    size_t used = feed(conn, conn->input, conn->input_len);
+    conn->input_len -= (uint32_t)used;
+    if (conn->input_len == 0)
+      drop_input(conn);
+    else if (used)
+      memmove(conn->input, conn->input + used, conn->input_len);
+  }
+  after_feed(conn);
+  if (conn->state == CONN_OPEN && !conn->pauses) start_reading(conn);
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+  (void)suggested;
+  struct conn *conn = (struct conn *)handle;
+  *buf = uv_buf_init((char *)conn->worker->read_buffer, (unsigned)worker_read_size());
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+  struct conn *conn = (struct conn *)stream;
+  struct worker *w = conn->worker;
+  if (n == 0) return;
+  if (n < 0) {
+    uv_read_stop(stream);
+    conn->is_reading = false;
+    if (n != UV_EOF) {
+      conn_close(conn, n == UV_ECONNRESET ? "reset by peer" : uv_err_name((int)n));
+      return;
+    }
+    conn->has_ended = true;
+    if (conn->state == CONN_FINISHING) {
+      if (conn_pending(conn) == 0) conn_close(conn, conn->why);
+    } else if (!conn->pauses) {
+      conn->protocol->end(conn);
+    }
+    return;
+  }
+  metric_add(&w->metrics.bytes_received, (uint64_t)n);
+  if (conn->state == CONN_FINISHING) {
+    conn->lingered += (uint32_t)n;
+    if (conn->lingered > LINGER_BYTES) conn_close(conn, conn->why);
+    return;
+  }
+  conn->active = worker_now(w);
+  uint8_t *data = (uint8_t *)buf->base;
+  if (conn->input_len || conn->pauses) {
+    keep_input(conn, data, (size_t)n);
+    if (conn->pauses)
+      after_feed(conn);
+    else
+      conn_feed_kept(conn);
+    return;
+  }
+  size_t used = feed(conn, data, (size_t)n);
+  if (used < (size_t)n && conn->state == CONN_OPEN) keep_input(conn, data + used, (size_t)n - used);
+  after_feed(conn);
+}
+
+static void start_reading(struct conn *conn) {
+  if (conn->is_reading || conn->has_ended || conn->state == CONN_CLOSED) return;
+  conn->is_reading = uv_read_start((uv_stream_t *)&conn->tcp, on_alloc, on_read) == 0;
+  if (!conn->is_reading) conn_close(conn, "cannot read");
+}
+
+void conn_pause(struct conn *conn, enum conn_pause why) {
+  conn->pauses |= (uint8_t)why;
+}
+
+void conn_resume(struct conn *conn, enum conn_pause why) {
+  struct worker *w = conn->worker;
+  if (!(conn->pauses & why)) return;
+  conn->pauses &= (uint8_t)~why;
+  if (conn->pauses || conn->is_unpaused || conn->state != CONN_OPEN) return;
+  if (conn->input_len == 0 && conn->is_reading && !conn->has_ended) return; /* nothing was held up */
+  conn->is_unpaused = true;
+  conn->next_unpaused = w->unpaused;
+  w->unpaused = conn;
+  worker_hurry(w);
+}
+
+/* ---- beginning ----------------------------------------------------------------------------------- */
+
+static void on_accept_failed(uv_handle_t *handle) {
+  free(handle);
+}
+
+struct conn *conn_accept(struct worker *w, uv_stream_t *from) {
+  struct conn *conn = mem_zalloc(sizeof *conn + w->upper_size);
+  conn->worker = w;
+  uv_tcp_init(&w->loop, &conn->tcp);
+  if (uv_accept(from, (uv_stream_t *)&conn->tcp) != 0) {
+    uv_close((uv_handle_t *)&conn->tcp, on_accept_failed);
+    return NULL;
+  }
+  uv_tcp_nodelay(&conn->tcp, 1);
+  conn->active = worker_now(w);
+  worker_add_conn(w, conn);
+  metric_add(&w->metrics.connections_accepted, 1);
+  http_conn_begin(conn);
+  start_reading(conn);
+  return conn;
+}
+
+bool conn_peer(const struct conn *conn, char *address, size_t n, unsigned *port) {
+  struct sockaddr_storage sa;
+  int len = sizeof sa;
+  if (uv_tcp_getpeername(&conn->tcp, (struct sockaddr *)&sa, &len) != 0) return false;
+  if (sa.ss_family == AF_INET) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)&sa;
+    *port = ntohs(in->sin_port);
+    return uv_ip4_name(in, address, n) == 0;
+  }
+  if (sa.ss_family == AF_INET6) {
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&sa;
+    *port = ntohs(in6->sin6_port);
+    return uv_ip6_name(in6, address, n) == 0;
+  }
+  *port = 0;
+  return false;
+}

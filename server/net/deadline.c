@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/* deadline.c -- all timeouts of a worker on one uv_timer_t.
+ *
+ * A binary min-heap of (key, deadline). The key is the time the heap believes in and is never later
+ * than the deadline's own `due`: when a key comes up too early the entry sinks to its real time. */
+#include "net/deadline.h"
+
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+struct deadline_entry {
+  uint64_t key;
+  struct deadline *d;
+};
+
+static void put(struct deadlines *ds, uint32_t place, struct deadline_entry e) {
+  ds->heap[place] = e;
+  e.d->place = place;
+}
+
+static void rise(struct deadlines *ds, uint32_t place, struct deadline_entry e) {
+  while (place > 1 && ds->heap[place / 2].key > e.key) {
+    put(ds, place, ds->heap[place / 2]);
+    place /= 2;
+  }
+  put(ds, place, e);
+}
+
+static void sink(struct deadlines *ds, uint32_t place, struct deadline_entry e) {
+  for (;;) {
+    uint32_t child = place * 2;
+    if (child > ds->n) break;
+    if (child < ds->n && ds->heap[child + 1].key < ds->heap[child].key) child++;
+    if (ds->heap[child].key >= e.key) break;
+    put(ds, place, ds->heap[child]);
+    place = child;
+  }
+  put(ds, place, e);
+}
+
+static void fire_due(struct deadlines *ds, uint64_t now) {
+  /* what fires may set deadlines; those that are due at once wait for the next turn, so that two
+   * that set each other cannot hold the loop */
+  uint32_t most = ds->n;
+  while (ds->n && ds->heap[1].key <= now && most--) {
+    struct deadline *d = ds->heap[1].d;
+    if (d->due > now) {
+      sink(ds, 1, (struct deadline_entry){d->due, d});
+      continue;
+    }
+    deadline_unset(ds, d);
+    d->fire(d);
+  }
+}
+
+static void arm(struct deadlines *ds);
+
+static void on_timer(uv_timer_t *timer) {
+  struct deadlines *ds = timer->data;
+  ds->armed = 0;
+  fire_due(ds, deadlines_now(ds));
+  arm(ds);
+}
+
+static void arm(struct deadlines *ds) {
+  if (ds->is_frozen) return;
+  if (ds->n == 0) return; /* a timer that fires for nothing costs less than stopping it each time */
+  uint64_t key = ds->heap[1].key;
+  if (ds->armed && ds->armed <= key) return;
+  uint64_t now = deadlines_now(ds);
+  ds->armed = key ? key : 1;
+  uv_timer_start(&ds->timer, on_timer, key > now ? key - now : 0, 0);
+}
+
+void deadlines_open(struct deadlines *ds, uv_loop_t *loop) {
+  *ds = (struct deadlines){0};
+  uv_timer_init(loop, &ds->timer);
+  ds->timer.data = ds;
+}
+
+void deadlines_close(struct deadlines *ds) {
+  uv_close((uv_handle_t *)&ds->timer, NULL);
+  free(ds->heap);
+  ds->heap = NULL;
+  ds->n = ds->cap = 0;
+}
+
+uint64_t deadlines_now(const struct deadlines *ds) {
+  return ds->is_frozen ? ds->frozen_now : uv_now(ds->timer.loop);
+}
+
+void deadline_set(struct deadlines *ds, struct deadline *d, uint64_t due) {
+  d->due = due;
+  if (d->place) {
+    if (due >= ds->heap[d->place].key) return; /* later: the heap finds out */
+    rise(ds, d->place, (struct deadline_entry){due, d});
+  } else {
+    if (ds->n + 1 >= ds->cap) {
+      ds->cap = ds->cap ? ds->cap * 2 : 64;
+      ds->heap = mem_realloc(ds->heap, ds->cap * sizeof *ds->heap);
+    }
+    ds->n++;
+    rise(ds, ds->n, (struct deadline_entry){due, d});
+  }
+  if (d->place == 1) arm(ds);
+}
+
+void deadline_unset(struct deadlines *ds, struct deadline *d) {
+  uint32_t place = d->place;
+  if (place == 0) return;
+  d->place = 0;
+  struct deadline_entry last = ds->heap[ds->n--];
+  if (last.d == d) return;
+  if (place > 1 && ds->heap[place / 2].key > last.key)
+    rise(ds, place, last);
+  else
+    sink(ds, place, last);
+}
+
+void deadlines_freeze(struct deadlines *ds) {
+  ds->frozen_now = deadlines_now(ds);
+  ds->is_frozen = true;
+  uv_timer_stop(&ds->timer);
+  ds->armed = 0;
+}
+
+bool deadlines_advance(struct deadlines *ds, uint64_t until) {
+  check(ds->is_frozen);
+  while (ds->n) { /* let early keys sink, so that the clock does not stop for nothing */
+    struct deadline_entry e = ds->heap[1];
+    if (e.d->due == e.key) break;
+    sink(ds, 1, (struct deadline_entry){e.d->due, e.d});
+  }
+  if (ds->n == 0 || ds->heap[1].key > until) {
+    if (until > ds->frozen_now) ds->frozen_now = until;
+    return false;
+  }
+  if (ds->heap[1].key > ds->frozen_now) ds->frozen_now = ds->heap[1].key;
+  fire_due(ds, ds->frozen_now);
+  return true;
+}

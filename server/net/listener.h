@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_LISTENER_H
+#define PERIGEE_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* listener.c -- binds, listens, accepts, and hands each socket to a connection. */
+
+struct worker;
+
+/* Listens on address:port in this worker. address: IPv4 or IPv6 text; port 0 lets the system choose
+ * and *port says what it chose. is_shared: other workers listen on the same port (SO_REUSEPORT).
+ * Returns 0 or a negative libuv error. */
+int listener_open(struct worker *w, const char *address, unsigned *port, bool is_shared);
+
+/* Stops listening everywhere in this worker. */
+void listeners_close(struct worker *w);
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* ws_conn.c -- a WebSocket on a connection: messages in, frames out, pings, the closing handshake.
+ *
+ *   open ──peer's close frame──▶ echo it, finish          closed(peer's code)
+ *    │ ──ws_close──▶ closing ──peer's close frame──▶ finish    closed(our code)
+ *    │                  └──── close_ms ────────────▶ cut
+ *    │ ──protocol error──▶ close frame, finish            closed(1002, 1007, 1009 ...)
+ *    └ ──reset, end, silence, slow reader──▶ cut          closed(1006)
+ *
+ * The floor above hears of the end when it is decided, not when the last packet is gone. */
+#include "net/ws_conn.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/http_conn.h"
+#include "net/worker.h"
+#include "wire/handshake.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Most frames need a head of four bytes or less; see ws_frame_end. */
+enum { HEAD_ROOM = 4 };
+
+struct ws_pong {
+  uint8_t len;
+  uint8_t data[WS_CONTROL_MAX];
+};
+
+static const struct conn_protocol protocol;
+
+bool ws_is_open(const struct conn *conn) {
+  return conn->state == CONN_OPEN && conn->protocol == &protocol && !conn->ws.is_closing;
+}
+
+/* ---- frames out ---------------------------------------------------------------------------------- */
+
+void ws_frame_begin(struct builder *b) {
+  builder_begin(b);
+  builder_room(b, HEAD_ROOM);
+  b->end += HEAD_ROOM;
+}
+
+uint32_t ws_frame_len(const struct builder *b) {
+  return builder_len(b) - HEAD_ROOM;
+}
+
+bool ws_frame_end(struct builder *b, enum ws_opcode opcode, struct slice *frame) {
+  uint32_t len = ws_frame_len(b);
+  unsigned head = ws_head_len(len);
+  if (head > HEAD_ROOM) builder_room(b, head - HEAD_ROOM);
+  uint8_t *at = builder_data(b);
+  /* Slices that touch leave in one piece, so there is no gap in front of a short head: moving
+   * under 126 bytes is cheaper than a second entry in the write, and moving 64 KiB is noise. */
+  if (head != HEAD_ROOM && !b->is_failed) {
+    memmove(at + head, at + HEAD_ROOM, len);
+    b->end = b->start + head + len;
+  }
+  ws_write_head(at, opcode, len);
+  return builder_commit(b, frame);
+}
+
+bool ws_send_frame(struct conn *conn, struct slice frame) {
+  if (!ws_is_open(conn)) return false; /* also a handshake that is not answered yet */
+  if (!conn_send(conn, frame)) return false;
+  metric_add(&conn->worker->metrics.websocket_frames, 1);
+  return true;
+}
+
+static void send_control(struct conn *conn, enum ws_opcode opcode, const uint8_t *data, size_t n) {
+  struct builder *b = &conn->worker->out;
+  struct slice frame;
+  ws_frame_begin(b);
+  builder_add(b, data, n);
+  if (ws_frame_end(b, opcode, &frame)) conn_send(conn, frame);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------- */
+
+/* Tells the floor above, once. */
+static void tell_closed(struct conn *conn, unsigned code, const char *reason, size_t n) {
+  if (conn->ws.code) return;
+  conn->ws.code = (uint16_t)code;
+  conn->worker->ws->closed(conn, code, reason, n);
+}
+
+static void send_close(struct conn *conn, unsigned code, const char *reason, size_t n) {
+  uint8_t payload[WS_CONTROL_MAX];
+  if (conn->ws.is_closing) return;
+  n = code ? ws_reason_len(reason, n) : 0;
+  if (code) {
+    payload[0] = (uint8_t)(code >> 8);
+    payload[1] = (uint8_t)code;
+    if (n) memcpy(payload + 2, reason, n);
+  }
+  send_control(conn, WS_CLOSE, payload, code ? n + 2 : 0);
+  conn->ws.is_closing = true;
+}
+
+void ws_close(struct conn *conn, unsigned code, const char *reason, size_t n) {
+  if (conn->state != CONN_OPEN || conn->protocol != &protocol || conn->ws.is_closing) return;
+  send_close(conn, code, reason, n);
+  conn_set_timeout(conn, conn->worker->limits->close_ms);
+  conn_resume(conn, PAUSE_ALL); /* the peer's close frame is somewhere in the input */
+  tell_closed(conn, code ? code : WS_NO_STATUS, reason, n);
+}
+
+/* The peer broke the protocol: say so and take nothing more. */
+static void fail(struct conn *conn, unsigned code, const char *reason) {
+  static struct log_limit limit = LOG_LIMIT(10);
+  struct log_line l;
+  metric_add(&conn->worker->metrics.websocket_failures, 1);
+  if (log_begin_limited(&l, &limit, LOG_INFO, "WebSocket failed")) {
+    char address[64] = "";
+    unsigned port = 0;
+    conn_peer(conn, address, sizeof address, &port);
+    log_hex(&l, "conn", conn_id(conn));
+    log_str(&l, "peer", address);
+    log_uint(&l, "code", code);
+    log_str(&l, "reason", reason);
+    log_end(&l);
+  }
+  send_close(conn, code, reason, strlen(reason));
+  conn_finish(conn, reason);
+  tell_closed(conn, code, reason, strlen(reason));
+}
+
+static void on_close_frame(struct conn *conn, const struct ws_event *event) {
+  bool is_answer = conn->ws.is_closing;
+  if (!is_answer) /* RFC 6455 section 5.5.1: echo the code */
+    send_close(conn, event->code == WS_NO_STATUS ? 0 : event->code, "", 0);
+  conn_finish(conn, is_answer ? "closed" : "closed by peer");
+  tell_closed(conn, event->code, (const char *)event->data, event->len);
+}
+
+/* ---- frames in ----------------------------------------------------------------------------------- */
+
+/* Answers a ping. While the peer does not read, only the newest is kept (RFC 6455 section 5.5.3
+ * allows it): a million unread pings must not become a million pongs. */
+static void on_ping(struct conn *conn, const uint8_t *data, size_t n) {
+  if (conn->ws.is_closing) return;
+  if (!conn->is_writing) {
+    send_control(conn, WS_PONG, data, n);
+    return;
+  }
+  if (conn->ws.pong)
+    metric_add(&conn->worker->metrics.pings_dropped, 1);
+  else
+    conn->ws.pong = mem_alloc(sizeof *conn->ws.pong);
+  conn->ws.pong->len = (uint8_t)n;
+  if (n) memcpy(conn->ws.pong->data, data, n);
+}
+
+static size_t ws_feed(struct conn *conn, uint8_t *data, size_t n) {
+  struct ws_event event;
+  size_t used;
+  conn->ws.is_awaiting_pong = false; /* any byte is a sign of life */
+  enum ws_result result = ws_next(&conn->ws.reader, conn->ws.limits, data, n, &used, &event);
+  if (result == WS_BAD) {
+    fail(conn, event.code, event.reason);
+    return n;
+  }
+  if (result == WS_MORE) return used;
+  switch (event.opcode) {
+  case WS_TEXT:
+  case WS_BINARY:
+    if (conn->ws.is_closing) break; /* sent before the peer saw our close frame */
+    metric_add(&conn->worker->metrics.websocket_messages, 1);
+    conn->worker->ws->message(conn, event.opcode == WS_BINARY, event.data, event.len);
+    break;
+  case WS_PING: on_ping(conn, event.data, event.len); break;
+  case WS_CLOSE: on_close_frame(conn, &event); break;
+  default: break; /* a pong, asked for or not (RFC 6455 section 5.5.3) */
+  }
+  return used;
+}
+
+static void ws_end(struct conn *conn) {
+  conn_close(conn, conn->ws.is_closing ? "closed" : "ended without a close frame");
+}
+
+static void ws_timeout(struct conn *conn) {
+  const struct conn_limits *limits = conn->worker->limits;
+  if (conn->ws.is_closing) {
+    conn_close(conn, "no answer to the close frame");
+    return;
+  }
+  if (conn->ws.is_awaiting_pong) {
+    metric_add(&conn->worker->metrics.ping_timeouts, 1);
+    conn_close(conn, "ping timeout");
+    return;
+  }
+  uint64_t quiet = worker_now(conn->worker) - conn->active;
+  if (quiet < limits->ping_ms) { /* it spoke meanwhile: no need to ask */
+    conn_set_timeout(conn, limits->ping_ms - quiet);
+    return;
+  }
+  send_control(conn, WS_PING, NULL, 0);
+  conn->ws.is_awaiting_pong = true;
+  conn_set_timeout(conn, limits->pong_ms);
+}
+
+static void ws_drained(struct conn *conn) {
+  struct ws_pong *pong = conn->ws.pong;
+  if (!pong) return;
+  conn->ws.pong = NULL;
+  send_control(conn, WS_PONG, pong->data, pong->len);
+  free(pong);
+}
+
+static void ws_closed(struct conn *conn) {
+  const char *why = conn->why ? conn->why : "";
+  tell_closed(conn, WS_ABNORMAL, why, strlen(why));
+  ws_reader_fini(&conn->ws.reader);
+  free(conn->ws.pong);
+  conn->ws.pong = NULL;
+}
+
+static void ws_drain(struct conn *conn) {
+  if (!conn->ws.is_closing) conn->worker->ws->drain(conn);
+}
+
+static const struct conn_protocol protocol = {
+    .name = "websocket",
+    .feed = ws_feed,
+    .end = ws_end,
+    .timeout = ws_timeout,
+    .drained = ws_drained,
+    .closed = ws_closed,
+    .drain = ws_drain,
+};
+
+/* ---- the beginning ------------------------------------------------------------------------------- */
+
+void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *extra,
+               size_t extra_len) {
+  struct worker *w = conn->worker;
+  struct slice head;
+  char accept[HANDSHAKE_ACCEPT_LEN + 1];
+  if (conn->state != CONN_OPEN) return;
+  handshake_accept(http_request_of(conn), accept);
+  builder_begin(&w->out);
+  http_write_head(&w->out, &(struct http_response){.status = 101, .date = worker_date(w),
+                                                   .content_length = -1});
+  w->out.end -= 2; /* more lines follow */
+  builder_text(&w->out, "Upgrade: websocket\r\nSec-WebSocket-Accept: ");
+  builder_add(&w->out, accept, HANDSHAKE_ACCEPT_LEN);
+  builder_add(&w->out, "\r\n", 2);
+  if (extra_len) builder_add(&w->out, extra, extra_len);
+  builder_add(&w->out, "\r\n", 2);
+  builder_commit(&w->out, &head);
+  conn_send(conn, head);
+  metric_add(&w->metrics.http_requests, 1);
+  metric_add(&w->metrics.websockets_opened, 1);
+  http_conn_leave(conn);
+  conn->protocol = &protocol;
+  conn->ws = (struct ws_conn){.limits = limits};
+  conn->active = worker_now(w);
+  conn_set_timeout(conn, w->limits->ping_ms);
+}

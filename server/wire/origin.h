@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_ORIGIN_H
+#define PERIGEE_ORIGIN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* origin.c -- may a page of this origin talk to us (RFC 6454; api: `origins`)? Pure; any thread. */
+
+/* Is s a pattern that origin_is_allowed understands: "*", ".host", "scheme://host[:port]"? */
+bool origin_is_pattern(const char *s);
+
+/* patterns: NULL-terminated; NULL or empty means "the same host", which `host` (the request's Host
+ * field, with port) tells. The origin "null" (sandboxed pages, files) matches "*" only. */
+bool origin_is_allowed(const char *const *patterns, const char *origin, size_t origin_len,
+                       const char *host, size_t host_len);
+
+#endif
