@@ -5,6 +5,7 @@ local perigee = require("perigee")
 local report = require("perigee.report")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
+local wait = require("perigee.wait")
 
 local M = {}
 
@@ -15,6 +16,7 @@ local M = {}
 ---@field env table its globals
 ---@field loaded table<string, any> its modules
 ---@field consumers perigee.Record[]
+---@field timers table<perigee.Timer, true>
 
 -- ---- the environment ----------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ function M.require(app, name)
   if type(name) ~= "string" then error("require takes a module's name", 3) end
   if app.loaded[name] ~= nil then return app.loaded[name] end
   if name == "perigee" then
-    app.loaded[name] = perigee.for_app(app.name)
+    app.loaded[name] = perigee.for_app(app)
     return app.loaded[name]
   end
   if name == app.name or name:sub(1, #app.name + 1) == app.name .. "." then
@@ -167,20 +169,10 @@ end
 
 -- ---- loading ------------------------------------------------------------------------------------
 
---- Runs an app's first file and takes the consumers it returns.
+--- Takes the consumers that an app's first file returned.
 ---@param app perigee.App
-local function run(app)
-  local text, err = read_file(app.file)
-  if not text then error(err, 0) end
-  local seal
-  app.env, seal = make_environment(app)
-  local chunk = compile(app, app.file, text)
-  local ok, result = xpcall(chunk, function(e)
-    if type(e) ~= "string" then e = report.text(e) end
-    return load_error(e)
-  end, app.name, app.file)
-  if not ok then error(result, 0) end
-  seal()
+---@param result any
+local function take_consumers(app, result)
   local list = consumer.record(result) and { result } or result
   if type(list) ~= "table" or #list == 0 then
     error(("%s: an app returns its consumer, or a list of them; this one returns %s"):format(
@@ -196,6 +188,52 @@ local function run(app)
     end
     app.consumers[i] = record
   end
+end
+
+---@param place { name: string, file: string, dir: string? }
+---@return perigee.App
+local function new_app(place)
+  return { name = place.name, file = place.file, dir = place.dir, loaded = {}, consumers = {}, timers = {} }
+end
+
+--- Loads one app without serving it. Raises with the file, the line and the lines around it.
+---@param place { name: string, file: string, dir: string? }
+---@return perigee.App
+function M.load(place)
+  local app = new_app(place)
+  local text, err = read_file(app.file)
+  if not text then error(err, 0) end
+  local seal
+  app.env, seal = make_environment(app)
+  local chunk = compile(app, app.file, text)
+  local ok, result = xpcall(chunk, function(e)
+    if type(e) ~= "string" then e = report.text(e) end
+    return load_error(e)
+  end, app.name, app.file)
+  if not ok then
+    wait.cancel_all(app)
+    error(result, 0)
+  end
+  seal()
+  take_consumers(app, result)
+  return app
+end
+
+--- Makes an app of a function that gets the perigee module and returns the consumers: for tests.
+---@param name string
+---@param fn fun(perigee: perigee): perigee.Consumer|perigee.Consumer[]
+---@return perigee.App
+function M.from_function(name, fn)
+  local app = new_app { name = name, file = debug.getinfo(fn, "S").short_src }
+  app.env = {}
+  take_consumers(app, fn(perigee.for_app(app)))
+  return app
+end
+
+--- Ends what an app has started.
+---@param app perigee.App
+function M.retire(app)
+  wait.cancel_all(app)
 end
 
 --- A place for an app below a folder: NAME/init.lua or NAME.lua.
@@ -233,15 +271,6 @@ end
 --- Apps that are loaded, by name.
 ---@type table<string, perigee.App>
 M.apps = {}
-
---- Loads one app without serving it.
----@param place { name: string, file: string, dir: string? }
----@return perigee.App
-function M.load(place)
-  local app = { name = place.name, file = place.file, dir = place.dir, loaded = {}, consumers = {} }
-  run(app)
-  return app
-end
 
 --- Serves a set of apps: all or, when something is wrong, none.
 ---@param apps perigee.App[]

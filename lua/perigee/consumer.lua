@@ -9,6 +9,13 @@ local spelling = require("perigee.spelling")
 
 local E = core.envelope
 
+-- Places of a ctx's facts; perigee.rpc makes them.
+local CONN <const> = 1
+local BITS <const> = 3
+local METHOD <const> = 4
+local PARAMS <const> = 5
+local ID <const> = 6
+
 local M = {}
 
 -- ---- declaring ----------------------------------------------------------------------------------
@@ -137,6 +144,8 @@ end
 ---@field limits { method: integer }
 ---@field requests { websocket: table<string, perigee.Method>, http: table<string, perigee.Method>, order: string[] }
 ---@field notifications { websocket: table<string, perigee.Method>, http: table<string, perigee.Method>, order: string[] }
+---@field by_websocket table<string, perigee.Method> requests.websocket, within one step
+---@field by_http table<string, perigee.Method>
 ---@field ctx_mt table
 ---@field instance_mt table
 ---@field options perigee.ConsumerOptions
@@ -263,9 +272,12 @@ local function except_conns(except, out)
   if type(except) == "string" then
     out[#out + 1] = conn_of(except)
   elseif type(except) == "table" then
-    local conn = rawget(except, "_conn")
-    if conn then
-      out[#out + 1] = conn
+    local mt = getmetatable(except)
+    local kind = mt and mt.__name
+    if kind == "perigee.ctx" then
+      out[#out + 1] = except[CONN]
+    elseif kind == "perigee.instance" then
+      out[#out + 1] = rawget(except, "_conn")
     else
       for _, item in ipairs(except) do except_conns(item, out) end
     end
@@ -461,9 +473,6 @@ end
 ---@field is_notification boolean
 ---@field in_batch boolean
 ---@field log perigee.Log
----@field package _conn integer
----@field package _task integer
----@field package _bits integer
 local Ctx = {}
 
 --- Sends a notification to the caller. Over HTTP there is nobody to send to: returns false.
@@ -472,7 +481,7 @@ local Ctx = {}
 ---@return boolean sent
 function Ctx:notify(method, values)
   check_method(method, values, "notify")
-  return core.notify(self._conn, method, values)
+  return core.notify(self[CONN], method, values)
 end
 
 --- Closes the caller's connection.
@@ -480,21 +489,21 @@ end
 ---@param reason? string
 ---@return boolean
 function Ctx:close(code, reason)
-  return core.close(self._conn, code, reason)
+  return core.close(self[CONN], code, reason)
 end
 
 --- Adds the caller's connection to a group.
 ---@param name string
 ---@return boolean joined
 function Ctx:group_add(name)
-  return core.group_add(self._conn, name)
+  return core.group_add(self[CONN], name)
 end
 
 --- Takes the caller's connection out of a group.
 ---@param name string
 ---@return boolean left
 function Ctx:group_discard(name)
-  return core.group_discard(self._conn, name)
+  return core.group_discard(self[CONN], name)
 end
 
 --- Runs a function beside this handler.
@@ -508,21 +517,24 @@ end
 ---@return table
 local function ctx_metatable(record)
   local fields = {
+    method = function(self) return self[METHOD] end,
+    params = function(self) return self[PARAMS] end,
+    id = function(self) return self[ID] end,
     consumer = function(self)
-      return lifecycle.instance(record, self._conn, self._bits & E.HTTP ~= 0)
+      return lifecycle.instance(record, self[CONN], self[BITS] & E.HTTP ~= 0)
     end,
     session = function(self) return self.consumer.session end,
     scope = function(self) return self.consumer.scope end,
     user = function(self) return self.consumer.user end,
-    version = function(self) return self._bits & E.VERSION_2 ~= 0 and "2.0" or "1.0" end,
-    transport = function(self) return self._bits & E.HTTP ~= 0 and "http" or "websocket" end,
+    version = function(self) return self[BITS] & E.VERSION_2 ~= 0 and "2.0" or "1.0" end,
+    transport = function(self) return self[BITS] & E.HTTP ~= 0 and "http" or "websocket" end,
     is_notification = function(self)
-      if self._bits & E.VERSION_2 ~= 0 then return self._bits & (E.ID | E.ID_NULL) == 0 end
-      return self._bits & E.ID == 0
+      if self[BITS] & E.VERSION_2 ~= 0 then return self[BITS] & (E.ID | E.ID_NULL) == 0 end
+      return self[BITS] & E.ID == 0
     end,
-    in_batch = function(self) return self._bits & E.BATCH ~= 0 end,
+    in_batch = function(self) return self[BITS] & E.BATCH ~= 0 end,
     log = function(self)
-      return log.new { app = record.app, path = record.path, method = self.method, conn = ("%x"):format(self._conn) }
+      return log.new { app = record.app, path = record.path, method = self.method, conn = ("%x"):format(self[CONN]) }
     end,
   }
   return {
@@ -573,6 +585,7 @@ function M.new(given, app)
     notifications = new_registry(),
     instance_mt = instance_metatable(class),
   }
+  record.by_websocket, record.by_http = record.requests.websocket, record.requests.http
   record.ctx_mt = ctx_metatable(record)
   records[class] = record
   return class

@@ -8,8 +8,8 @@ local wait = require("perigee.wait")
 
 local M = {}
 
---- Makes the module for one app.
----@param app string its name
+--- Makes the module for one app: what it declares and starts is known to be its own.
+---@param app { name: string, timers: table<perigee.Timer, true> }
 ---@return perigee
 function M.for_app(app)
   ---@class perigee
@@ -28,16 +28,30 @@ function M.for_app(app)
     spawn = wait.spawn,
     all = wait.all,
     await = wait.await,
-    after = wait.after,
-    every = wait.every,
-    log = log.new { app = app },
+    log = log.new { app = app.name },
   }
+
+  --- Calls fn once, after some seconds.
+  ---@param seconds number
+  ---@param fn function
+  ---@return perigee.Timer
+  function perigee.after(seconds, fn)
+    return wait.after(app, seconds, fn)
+  end
+
+  --- Calls fn every so many seconds, the first time after as many.
+  ---@param seconds number more than 0
+  ---@param fn function
+  ---@return perigee.Timer
+  function perigee.every(seconds, fn)
+    return wait.every(app, seconds, fn)
+  end
 
   --- Declares a consumer.
   ---@param options? perigee.ConsumerOptions
   ---@return perigee.Consumer
   function perigee.consumer(options)
-    return consumer.new(options, app)
+    return consumer.new(options, app.name)
   end
 
   --- Marks a table as a JSON array, so that an empty one is [] and not {}.

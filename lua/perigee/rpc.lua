@@ -18,27 +18,38 @@ local setmetatable = setmetatable
 
 local M = {}
 
---- Bits that tell a plain call from everything that needs a closer look.
-local SHAPE = E.MALFORMED | E.NOT_OBJECT | E.OVER_LIMIT | E.OUT_OF_RANGE | E.VERSION_2
-  | E.VERSION_OTHER | E.METHOD | E.METHOD_BAD | E.PARAMS_NULL | E.PARAMS_OTHER | E.ID | E.ID_NULL
-  | E.ID_BAD | E.RESULT | E.ERROR | E.DRAINING
-local PLAIN = E.VERSION_2 | E.METHOD | E.ID
+-- The bits that the path of a plain call looks at, as constants (which Lua folds only when each has
+-- a declaration of its own): an upvalue would cost an instruction at each use. Held against C's below.
+local PARAMS_ARRAY <const> = 1 << 8
+local PARAMS_OBJECT <const> = 1 << 9
+local HTTP <const> = 1 << 17
+--- What a plain call may have on top of a version, a method and an id. Anything else needs a closer
+--- look.
+local EXTRA <const> = 1 << 8 | 1 << 9 | 1 << 17 | 1 << 18
+local PLAIN <const> = 1 << 4 | 1 << 6 | 1 << 12
+assert(PARAMS_ARRAY == E.PARAMS_ARRAY and PARAMS_OBJECT == E.PARAMS_OBJECT and HTTP == E.HTTP)
+assert(EXTRA == E.PARAMS_ARRAY | E.PARAMS_OBJECT | E.HTTP | E.BATCH)
+assert(PLAIN == E.VERSION_2 | E.METHOD | E.ID)
+local BATCH = E.BATCH
 
-local HTTP, BATCH = E.HTTP, E.BATCH
-local PARAMS_ARRAY, PARAMS_OBJECT = E.PARAMS_ARRAY, E.PARAMS_OBJECT
+-- A ctx keeps its facts in the array part, which is made in one piece; consumer.lua gives them
+-- names.
+local CONN <const> = 1
+local TASK <const> = 2
+local METHOD <const> = 4
+local SLOT <const> = (1 << 20) - 1
 
---- ctx of the call that each task runs. Tasks reuse their slots, so an old ctx may lie here: its
---- _task tells. The slot is the low part of a task's id (server/bridge/task.c).
+--- ctx of the call that each task runs, by the slot in a task's id (server/bridge/task.c). Tasks
+--- reuse their slots, so an old ctx may lie here: its own task id tells.
 ---@type table<integer, perigee.Ctx>
 local calls = {}
-local SLOT = (1 << 20) - 1
 
---- The ctx of the call that runs now, if any.
+--- The ctx of the call that a task runs, if any.
+---@param task integer?
 ---@return perigee.Ctx?
-function M.current()
-  local task = core.running()
+function M.ctx_of(task)
   local ctx = task and calls[task & SLOT]
-  return ctx and ctx._task == task and ctx or nil
+  return ctx and rawget(ctx, TASK) == task and ctx or nil
 end
 
 -- ---- what goes back -----------------------------------------------------------------------------
@@ -99,35 +110,31 @@ end
 ---@param m perigee.Method
 ---@param conn integer
 ---@param task integer
----@param bits integer
 ---@param method string
 ---@param values any what the client sent as params
 ---@param id any
-local function run(record, m, conn, task, bits, method, values, id)
-  local ctx = setmetatable(
-    { _conn = conn, _task = task, _bits = bits, id = id, method = method, params = values },
-    record.ctx_mt
-  )
+---@param bits integer
+local function run(record, m, conn, task, method, values, id, bits)
+  local ctx = setmetatable({ conn, task, bits, method, values, id }, record.ctx_mt)
   calls[task & SLOT] = ctx
-  local fn = m.fn
   local result, err
   if bits & PARAMS_ARRAY ~= 0 then
     local n = #values
     if n > m.arity and not m.is_vararg then
       return call_error(record, bits, params.too_many(m, n))
     elseif n == 1 then
-      result, err = fn(ctx, values[1])
+      result, err = m.fn(ctx, values[1])
     elseif n == 2 then
-      result, err = fn(ctx, values[1], values[2])
+      result, err = m.fn(ctx, values[1], values[2])
     else
-      result, err = fn(ctx, unpack(values, 1, n))
+      result, err = m.fn(ctx, unpack(values, 1, n))
     end
   elseif bits & PARAMS_OBJECT ~= 0 then
     local bound, wrong = params.by_name(m, values)
     if not bound then return call_error(record, bits, wrong) end
-    result, err = fn(ctx, unpack(bound, 1, m.arity))
+    result, err = m.fn(ctx, unpack(bound, 1, m.arity))
   else
-    result, err = fn(ctx)
+    result, err = m.fn(ctx)
   end
   if result == nil and err then return call_error(record, bits, application_error(err)) end
   return result
@@ -204,7 +211,7 @@ local function judge_params(record, bits, detail)
   end
 end
 
-local function call_slowly(record, conn, task, bits, method, values, id, detail)
+local function call_slowly(record, conn, task, method, values, id, bits, detail)
   if bits & E.MALFORMED ~= 0 then
     return answer_error(record, bits, errors.wire(codes.parse, "Parse error: " .. detail.error, {
       reason = detail.error, at = detail.at,
@@ -225,7 +232,7 @@ local function call_slowly(record, conn, task, bits, method, values, id, detail)
   local registry = is_notification(bits) and record.notifications or record.requests
   local m = registry[bits & HTTP ~= 0 and "http" or "websocket"][method]
   if not m then return not_found(record, bits, method) end
-  return style_result(bits, run(record, m, conn, task, bits, method, values, id))
+  return style_result(bits, run(record, m, conn, task, method, values, id, bits))
 end
 
 -- ---- what C calls -------------------------------------------------------------------------------
@@ -234,17 +241,22 @@ end
 ---@param record perigee.Record
 ---@param conn integer
 ---@param task integer
----@param bits integer
 ---@param method string?
 ---@param values any
 ---@param id any
+---@param bits integer
 ---@param detail table?
-function M.call(record, conn, task, bits, method, values, id, detail)
-  if bits & SHAPE == PLAIN then
-    local m = (bits & HTTP == 0 and record.requests.websocket or record.requests.http)[method]
-    if m then return run(record, m, conn, task, bits, method, values, id) end
+function M.call(record, conn, task, method, values, id, bits, detail)
+  if bits & ~EXTRA == PLAIN then
+    local m
+    if bits & HTTP == 0 then
+      m = record.by_websocket[method]
+    else
+      m = record.by_http[method]
+    end
+    if m then return run(record, m, conn, task, method, values, id, bits) end
   end
-  return call_slowly(record, conn, task, bits, method, values, id, detail)
+  return call_slowly(record, conn, task, method, values, id, bits, detail)
 end
 
 --- Is this what error("text") in an app became? Then the text as it was given.
@@ -264,8 +276,7 @@ end
 ---@param err any
 ---@param co thread
 function M.failed(record, task, bits, err, co)
-  local ctx = calls[task & SLOT]
-  if not ctx or ctx._task ~= task then ctx = nil end
+  local ctx = M.ctx_of(task)
   local text = raised_text(err)
   if text then err = errors.new { message = text, data = setmetatable({ text }, core.array_mt) } end
   if errors.is(err) then
@@ -274,7 +285,7 @@ function M.failed(record, task, bits, err, co)
   end
   local fault = report.fault(err, co)
   report.log(fault, "handler failed", {
-    path = record.path, method = ctx and ctx.method, conn = ctx and ("%x"):format(ctx._conn),
+    path = record.path, method = ctx and ctx[METHOD], conn = ctx and ("%x"):format(ctx[CONN]),
   })
   local data = { error_id = fault.id }
   if core.is_dev then
@@ -295,11 +306,11 @@ end
 ---@param what string
 ---@param path string
 function M.unencodable(record, task, bits, value, style, what, path)
-  local ctx = calls[task & SLOT]
+  local ctx = M.ctx_of(task)
   local id = report.new_id()
   local is_error = style == E.ERROR_2 or style == E.ERROR_1
   core.log("error", is_error and "error data cannot be encoded" or "result cannot be encoded", {
-    error_id = id, path = record.path, method = ctx and ctx._task == task and ctx.method or nil,
+    error_id = id, path = record.path, method = ctx and ctx[METHOD],
     at = (is_error and "error" or "result") .. path, what = what,
   })
   local data = { error_id = id }

@@ -89,13 +89,20 @@ function M.all(fns)
   return results
 end
 
+--- What timers belong to: they are cancelled together when their app is retired.
+---@class perigee.TimerOwner
+---@field timers table<perigee.Timer, true>
+
 ---@class perigee.Timer
+---@field owner perigee.TimerOwner
 local Timer = {}
 Timer.__index = Timer
+Timer.__name = "perigee.timer"
 
 --- Stops the timer. A function that runs at the moment runs to its end.
 function Timer:cancel()
   self.cancelled = true
+  self.owner.timers[self] = nil
   if self.task then core.wake(self.task, self.wait) end
   self.task = nil
 end
@@ -112,32 +119,43 @@ local function timer_wait(timer, seconds)
   return not timer.cancelled
 end
 
+---@param owner perigee.TimerOwner
+---@return perigee.Timer
+local function new_timer(owner)
+  local timer = setmetatable({ owner = owner }, Timer)
+  owner.timers[timer] = true
+  return timer
+end
+
 --- Calls fn once, after some seconds.
+---@param owner perigee.TimerOwner
 ---@param seconds number
 ---@param fn function
 ---@return perigee.Timer
-function M.after(seconds, fn)
+function M.after(owner, seconds, fn)
   check_seconds(seconds, "perigee.after")
   check_function(fn, "perigee.after")
-  local timer = setmetatable({}, Timer)
+  local timer = new_timer(owner)
   core.spawn(function()
-    if timer_wait(timer, seconds) then fn() end
+    if not timer_wait(timer, seconds) then return end
+    owner.timers[timer] = nil
+    fn()
   end)
   return timer
 end
 
 --- Calls fn every so many seconds, the first time after as many. Calls do not overlap: one that
 --- takes longer swallows the ticks it misses. An error is logged and the next tick comes.
+---@param owner perigee.TimerOwner
 ---@param seconds number more than 0
 ---@param fn function
 ---@return perigee.Timer
-function M.every(seconds, fn)
+function M.every(owner, seconds, fn)
   check_seconds(seconds, "perigee.every")
   check_function(fn, "perigee.every")
-  if seconds == 0 then error("perigee.every needs more than 0 seconds", 2) end
-  local timer = setmetatable({}, Timer)
+  if seconds == 0 then error("perigee.every needs more than 0 seconds", 3) end
+  local timer, due = new_timer(owner), core.now()
   core.spawn(function()
-    local due = core.now()
     while true do
       local now = core.now()
       due = math.max(due + seconds, now)
@@ -147,6 +165,12 @@ function M.every(seconds, fn)
     end
   end)
   return timer
+end
+
+--- Cancels all timers of an owner.
+---@param owner perigee.TimerOwner
+function M.cancel_all(owner)
+  for timer in pairs(owner.timers) do timer:cancel() end
 end
 
 return M

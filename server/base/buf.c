@@ -48,15 +48,14 @@ void builder_begin(struct builder *b) {
   b->is_failed = false;
 }
 
-/* Moves the message in progress to a new block with room for `need` more bytes. */
-static void builder_move(struct builder *b, size_t need) {
+void builder_grow(struct builder *b, size_t need) {
   size_t used = b->end - b->start;
+  check(need <= BUF_MAX);
   if (used + need > BUF_MAX) {
     /* keep going on scratch so that encoders need no error path of their own */
     b->is_failed = true;
     b->end = b->start;
     used = 0;
-    if (need > BUF_MAX) need = BUF_MAX;
   }
   size_t cap = BLOCK;
   while (cap < (used + need) * 2 && cap < BUF_MAX) cap *= 2;
@@ -67,25 +66,6 @@ static void builder_move(struct builder *b, size_t need) {
   b->buf = bigger;
   b->start = 0;
   b->end = (uint32_t)used;
-}
-
-uint8_t *builder_room(struct builder *b, size_t n) {
-  if (__builtin_expect(b->buf->cap - b->end < n, 0)) builder_move(b, n);
-  return b->buf->data + b->end;
-}
-
-void builder_add(struct builder *b, const void *bytes, size_t n) {
-  if (n > BUF_MAX) {
-    b->is_failed = true;
-    return;
-  }
-  memcpy(builder_room(b, n), bytes, n);
-  b->end += (uint32_t)n;
-}
-
-void builder_byte(struct builder *b, uint8_t byte) {
-  *builder_room(b, 1) = byte;
-  b->end++;
 }
 
 bool builder_commit(struct builder *b, struct slice *out) {

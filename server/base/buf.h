@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* buf.c -- a block of bytes with a reference count, and a builder that fills blocks.
  *
@@ -54,16 +55,31 @@ struct builder {
 /* Starts a message. Must not be open. */
 void builder_begin(struct builder *b);
 
+/* Moves the message in progress to a block with room for n more bytes. */
+void builder_grow(struct builder *b, size_t n);
+
 /* Room for n more bytes; returns where they go, valid until the next call on this builder. The
  * caller then adds what it used to b->end. May move the message to another block, so keep offsets
  * from b->start, not pointers. Never NULL: past BUF_MAX the builder fails and hands out scratch. */
-uint8_t *builder_room(struct builder *b, size_t n);
-
-void builder_add(struct builder *b, const void *bytes, size_t n);
-static inline void builder_text(struct builder *b, const char *s) {
-  builder_add(b, s, __builtin_strlen(s));
+static inline uint8_t *builder_room(struct builder *b, size_t n) {
+  if (__builtin_expect(b->buf->cap - b->end < n, 0)) builder_grow(b, n);
+  return b->buf->data + b->end;
 }
-void builder_byte(struct builder *b, uint8_t byte);
+
+/* n at most BUF_MAX */
+static inline void builder_add(struct builder *b, const void *bytes, size_t n) {
+  memcpy(builder_room(b, n), bytes, n);
+  b->end += (uint32_t)n;
+}
+
+static inline void builder_text(struct builder *b, const char *s) {
+  builder_add(b, s, strlen(s));
+}
+
+static inline void builder_byte(struct builder *b, uint8_t byte) {
+  *builder_room(b, 1) = byte;
+  b->end++;
+}
 
 /* Bytes of the message in progress. */
 static inline uint32_t builder_len(const struct builder *b) {

@@ -42,9 +42,14 @@ int log_level_from_name(const char *name) {
 /* The last bytes of a line are kept free for closing quotes and for what log_end adds. */
 enum { TAIL = 32 };
 
+/* Add, never subtract: a closing quote may have taken the first byte of the tail. */
+static bool has_room(const struct log_line *l, size_t n) {
+  return !l->is_cut && l->len + n <= sizeof l->text - TAIL;
+}
+
 /* All of it or, when the line is full, nothing: an escape or a key is never cut in two. */
 static void put(struct log_line *l, const char *s, size_t n) {
-  if (l->is_cut || n > sizeof l->text - TAIL - l->len) {
+  if (!has_room(l, n)) {
     l->is_cut = true;
     return;
   }
@@ -108,7 +113,8 @@ bool log_begin(struct log_line *l, enum log_level level, const char *event) {
     if (out.is_coloured) puts_(l, colours[level]);
     puts_(l, padded[level]);
     if (out.is_coloured) puts_(l, "\033[0m");
-    for (const char *p = event; *p; p++) put(l, *p == '\n' || *p == '\r' ? " " : p, 1);
+    for (const char *p = event; *p; p++)
+      put(l, (unsigned char)*p < 0x20 || *p == 0x7f ? " " : p, 1);
   }
   return true;
 }
@@ -138,9 +144,8 @@ static bool is_plain(const char *s, size_t n) {
 void log_bytes(struct log_line *l, const char *key, const char *value, size_t n) {
   size_t mark = l->len;
   put_key(l, key);
-  if (out.format == LOG_TEXT && is_plain(value, n)) {
+  if (out.format == LOG_TEXT && has_room(l, n) && is_plain(value, n)) {
     put(l, value, n);
-    if (l->is_cut) l->len = mark;
     return;
   }
   put(l, "\"", 1);

@@ -21,7 +21,7 @@ static inline void metric_add(atomic_uint_fast64_t *counter, uint64_t n) {
   atomic_store_explicit(counter, v + n, memory_order_relaxed);
 }
 
-/* A name's index, 0 to METRICS - 1, and back. */
+/* Counters by index, 0 to metrics_count - 1, in the order of metrics.def. */
 extern const int metrics_count;
 const char *metrics_name(int i);
 const char *metrics_help(int i);

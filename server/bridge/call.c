@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* call.c -- one JSON-RPC call, from its text to its answer; and batches of them.
  *
- *   text ─▶ envelope_read ─▶ rpc.call(record, conn, task, bits, method, params, id[, detail])
+ *   text ─▶ envelope_read ─▶ rpc.call(record, conn, task, method, params, id, bits[, detail])
  *                                │ returns value, style, status          │ raises
  *                                ▼                                       ▼
  *                            answer ◀── rpc.unencodable            rpc.failed ─▶ answer
@@ -255,44 +255,46 @@ static void push_detail(lua_State *L, struct host *h, const struct envelope *e) 
   }
 }
 
+/* An app that speaks more than JSON-RPC gets what is not JSON. */
+static int receive_instead(lua_State *L, struct task *t) {
+  struct call *c = call_of(t);
+  c->is_answered = true;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.receive);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, (lua_Integer)c->conn);
+  lua_pushlstring(L, c->text, c->text_len);
+  lua_pushboolean(L, 0);
+  lua_callk(L, 4, 0, 0, NULL);
+  return 0;
+}
+
 static int call_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
   struct host *h = t->host;
   struct call *c = call_of(t);
   struct envelope e;
-  enum { BITS = 5, METHOD = 6, MT = 9 };
-  lua_settop(L, 0);
+  enum { MT = 1 };
+  envelope_read(&e, c->text, c->text_len, &h->scratch);
+  c->bits |= e.bits;
+  c->id = e.id.at;
+  c->id_len = e.id.len;
+  if (c->bits & ENV_MALFORMED && c->consumer->has_receive && !(c->bits & ENV_HTTP))
+    return receive_instead(L, t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
+  lua_replace(L, MT);
   lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.call);
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
   lua_pushinteger(L, (lua_Integer)c->conn);
   lua_pushinteger(L, (lua_Integer)task_id(t));
-  lua_settop(L, MT - 1); /* bits, method, params, id */
-  lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
-  envelope_read(L, &e, c->text, c->text_len, &c->consumer->limits.params, &h->scratch, MT, METHOD);
-  lua_settop(L, MT - 1);
+  envelope_push(L, &e, &c->consumer->limits.params, MT);
   c->bits |= e.bits;
-  c->id = e.id.at;
-  c->id_len = e.id.len;
-  if (c->bits & ENV_MALFORMED && c->consumer->has_receive && !(c->bits & ENV_HTTP)) {
-    /* an app that speaks more than JSON-RPC gets what is not JSON */
-    lua_settop(L, 0);
-    c->is_answered = true;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.receive);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
-    lua_pushinteger(L, (lua_Integer)c->conn);
-    lua_pushlstring(L, c->text, c->text_len);
-    lua_pushboolean(L, 0);
-    lua_callk(L, 4, 0, 0, NULL);
-    return 0;
-  }
   lua_pushinteger(L, c->bits);
-  lua_replace(L, BITS);
   if (c->bits & DETAIL) {
     if (c->bits & (ENV_MALFORMED | ENV_NOT_OBJECT))
       metric_add(&h->worker.metrics.messages_malformed, 1);
     push_detail(L, h, &e);
   }
-  lua_callk(L, lua_gettop(L) - 1, 3, (lua_KContext)t, say);
+  lua_callk(L, lua_gettop(L) - MT - 1, 3, (lua_KContext)t, say);
   return say(L, LUA_OK, (lua_KContext)t);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* command.c -- a command line, understood by lua/perigee/cli in a Lua state of its own.
  *
- * The state has the same libraries as a worker's, but no connections; it is gone before the server
- * starts. */
+ * The state is a worker's, with a loop of its own, so that a command may wait: it is gone before a
+ * server starts. */
 #include "bridge/command.h"
 
 #include "base/mem.h"
@@ -14,15 +14,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LUA_MEMORY = 512 * 1024 * 1024 };
+
 struct command {
   int argc;
   char **argv;
-  struct settings *settings;
+  struct settings *settings; /* of the server to be started */
+  struct settings own;       /* of the command's own worker */
+  struct host *host;
   bool is_server;
+  int function; /* registry reference of what is left to run, or LUA_NOREF */
   int exit_code;
 };
 
-/* perigee.cli.main(args) returns an exit code, or a table of settings to serve with. */
+/* perigee.cli.main(args) returns an exit code; a table of settings to serve with; or a function that
+ * returns an exit code and may wait, with settings for this worker. */
 static int run_body(lua_State *L) {
   struct command *c = lua_touserdata(L, 1);
   lua_getglobal(L, "require");
@@ -34,36 +40,73 @@ static int run_body(lua_State *L) {
     lua_pushstring(L, c->argv[i]);
     lua_rawseti(L, -2, i);
   }
-  lua_call(L, 1, 1);
-  c->is_server = lua_istable(L, -1);
-  if (c->is_server)
-    settings_read(L, -1, c->settings);
-  else
-    c->exit_code = (int)luaL_checkinteger(L, -1);
+  lua_call(L, 1, 2);
+  int result = lua_gettop(L) - 1;
+  if (lua_istable(L, result)) {
+    settings_read(L, result, c->settings);
+    c->is_server = true;
+  } else if (lua_isfunction(L, result)) {
+    settings_read(L, result + 1, &c->own);
+    state_boot(L);
+    lua_pushvalue(L, result);
+    c->function = luaL_ref(L, LUA_REGISTRYINDEX);
+  } else {
+    c->exit_code = (int)luaL_checkinteger(L, result);
+  }
   return 0;
 }
 
+static int returned(lua_State *L, int status, lua_KContext ctx) {
+  struct command *c = (struct command *)ctx;
+  (void)status;
+  c->exit_code = (int)luaL_checkinteger(L, -1);
+  return 0;
+}
+
+static int function_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct command *c;
+  memcpy(&c, t->data, sizeof c);
+  c->exit_code = 1; /* unless it says otherwise */
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->function);
+  lua_callk(L, 0, 1, (lua_KContext)c, returned);
+  return returned(L, LUA_OK, (lua_KContext)c);
+}
+
+static void function_released(struct task *t) {
+  struct command *c;
+  memcpy(&c, t->data, sizeof c);
+  host_stop(c->host);
+}
+
+static void run_function(struct command *c) {
+  static const struct task_kind kind = {.name = "command", .released = function_released};
+  struct task *t = task_begin(c->host, &kind);
+  if (!t) {
+    c->exit_code = 1;
+    return;
+  }
+  memcpy(t->data, &c, sizeof c);
+  task_run_soon(t, function_body);
+  host_run(c->host);
+}
+
 bool command_run(int argc, char **argv, struct settings *settings, int *exit_code) {
-  struct command c = {.argc = argc, .argv = argv, .settings = settings};
-  struct host *h = mem_zalloc(sizeof *h);
-  static const struct settings none;
+  struct command c = {.argc = argc, .argv = argv, .settings = settings, .function = LUA_NOREF};
+  struct host *h = c.host = mem_alloc(sizeof *h);
   const char *lua_path = getenv("PERIGEE_LUA");
-  h->settings = &none;
-  h->lua_max = 256u * 1024 * 1024;
-  worker_open(&h->worker, 0, &none.conn, NULL, NULL, (struct worker_events){0}, h, 0, 0);
-  tasks_init(h);
-  if (!state_open(h, lua_path && *lua_path ? lua_path : NULL) || !task_protect(h, run_body, &c, 0)) {
+  if (lua_path && !*lua_path) lua_path = NULL;
+  if (!host_prepare(h, 0, &c.own, lua_path, LUA_MEMORY) || !task_protect(h, run_body, &c, 0)) {
     const char *text = h->L && lua_type(h->L, -1) == LUA_TSTRING ? lua_tostring(h->L, -1) : NULL;
     fprintf(stderr, "perigee: %s\n", text ? text : "cannot start");
     c.is_server = false;
     c.exit_code = 1;
+  } else if (c.function != LUA_NOREF) {
+    run_function(&c);
   }
-  tasks_fini(h);
-  state_close(h);
-  worker_close(&h->worker);
-  uv_run(&h->worker.loop, UV_RUN_DEFAULT);
-  worker_fini(&h->worker);
+  host_close(h);
   free(h);
+  settings_fini(&c.own);
   *exit_code = c.exit_code;
   return c.is_server;
 }

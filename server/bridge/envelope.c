@@ -9,9 +9,7 @@
 
 /* ---- reading --------------------------------------------------------------------------------------- */
 
-static bool is_key(const char *key, size_t n, const char *name) {
-  return n == strlen(name) && memcmp(key, name, n) == 0;
-}
+#define IS_KEY(key, n, name) ((n) == sizeof(name) - 1 && memcmp(key, name, sizeof(name) - 1) == 0)
 
 /* The value at r->at, unread, as a span. */
 static enum json_status skip_span(struct json_reader *r, struct envelope_span *span) {
@@ -22,132 +20,94 @@ static enum json_status skip_span(struct json_reader *r, struct envelope_span *s
   return status;
 }
 
-static enum json_status read_version(struct envelope *e) {
-  struct envelope_span span;
-  enum json_status status = skip_span(&e->reader, &span);
-  if (status != JSON_OK) return status;
-  e->bits &= ~(uint32_t)(ENV_VERSION_2 | ENV_VERSION_OTHER);
-  bool is_2 = span.len == 5 && memcmp(span.at, "\"2.0\"", 5) == 0;
-  if (!is_2 && span.len > 5 && span.at[0] == '"' && memchr(span.at, '\\', span.len)) {
-    const char *s; /* "2.\u0030" is the same string */
+/* A string's bytes, from its span, which was checked. */
+static void unquote(struct json_reader *r, struct envelope_span span, const char **s, size_t *n) {
+  const char *at = r->at;
+  r->at = span.at;
+  json_read_bytes(r, s, n);
+  r->at = at;
+}
+
+static uint32_t version_bits(struct json_reader *r, struct envelope_span span) {
+  if (span.len == 5 && memcmp(span.at, "\"2.0\"", 5) == 0) return ENV_VERSION_2;
+  if (span.len > 5 && span.at[0] == '"') { /* "2.\u0030" is the same string */
+    const char *s;
     size_t n;
-    struct json_reader again = e->reader;
-    again.at = span.at;
-    is_2 = json_read_bytes(&again, &s, &n) == JSON_OK && is_key(s, n, "2.0");
+    unquote(r, span, &s, &n);
+    if (IS_KEY(s, n, "2.0")) return ENV_VERSION_2;
   }
-  e->bits |= is_2 ? ENV_VERSION_2 : ENV_VERSION_OTHER;
-  return JSON_OK;
+  return ENV_VERSION_OTHER;
 }
 
-static enum json_status read_method(lua_State *L, struct envelope *e, int slot) {
-  struct json_reader *r = &e->reader;
-  e->bits &= ~(uint32_t)(ENV_METHOD | ENV_METHOD_BAD);
-  json_at_end(r);
-  if (r->at >= r->end || *r->at != '"') {
-    e->bits |= ENV_METHOD_BAD;
-    lua_pushnil(L);
-    lua_replace(L, slot);
-    return json_skip(r);
+static uint32_t params_bits(struct envelope_span span) {
+  switch (span.at[0]) {
+  case '[': return ENV_PARAMS_ARRAY;
+  case '{': return ENV_PARAMS_OBJECT;
+  case 'n': return ENV_PARAMS_NULL;
+  default: return ENV_PARAMS_OTHER;
   }
-  const char *s;
-  size_t n;
-  enum json_status status = json_read_bytes(r, &s, &n);
-  if (status != JSON_OK) return status;
-  lua_pushlstring(L, s, n);
-  lua_replace(L, slot);
-  e->bits |= ENV_METHOD;
-  return JSON_OK;
 }
 
-static enum json_status read_params(lua_State *L, struct envelope *e, int slot) {
-  struct json_reader *r = &e->reader;
-  e->bits &= ~(uint32_t)(ENV_PARAMS_ARRAY | ENV_PARAMS_OBJECT | ENV_PARAMS_NULL | ENV_PARAMS_OTHER |
-                         ENV_OVER_LIMIT | ENV_OUT_OF_RANGE);
-  json_at_end(r);
-  const char *start = r->at;
-  char first = r->at < r->end ? *r->at : '\0';
-  e->bits |= first == '['   ? ENV_PARAMS_ARRAY
-             : first == '{' ? ENV_PARAMS_OBJECT
-             : first == 'n' ? ENV_PARAMS_NULL
-                            : ENV_PARAMS_OTHER;
-  enum json_status status = json_read(L, r);
-  if (status == JSON_OK) {
-    lua_replace(L, slot);
-    return JSON_OK;
+static uint32_t id_bits(struct envelope_span span) {
+  switch (span.at[0]) {
+  case 'n': return ENV_ID_NULL;
+  case 't':
+  case 'f':
+  case '[':
+  case '{': return ENV_ID_BAD;
+  default: return span.len > ENVELOPE_ID_MAX ? ENV_ID_BAD : ENV_ID;
   }
-  lua_pushnil(L);
-  lua_replace(L, slot);
-  if (status == JSON_MALFORMED) return status;
-  /* Too much of it, but is it JSON? A parse error anywhere in the text comes first. */
-  e->bits |= status == JSON_LIMIT ? ENV_OVER_LIMIT : ENV_OUT_OF_RANGE;
-  r->at = start;
-  return json_skip(r);
 }
 
-static enum json_status read_id(lua_State *L, struct envelope *e, int slot) {
+/* Reads the value of one member, and notes it when it is one of ours. */
+static enum json_status read_member(struct envelope *e, const char *key, size_t n) {
   struct json_reader *r = &e->reader;
-  struct envelope_span span;
-  enum json_status status = skip_span(r, &span);
-  if (status != JSON_OK) return status;
-  e->bits &= ~(uint32_t)(ENV_ID | ENV_ID_NULL | ENV_ID_BAD);
-  e->id = (struct envelope_span){0};
-  char first = span.at[0];
-  if (first == 'n') {
-    e->bits |= ENV_ID_NULL;
-    lua_pushlightuserdata(L, NULL);
-  } else if (first == 't' || first == 'f' || first == '[' || first == '{' ||
-             span.len > ENVELOPE_ID_MAX) {
-    e->bits |= ENV_ID_BAD;
-    lua_pushnil(L);
-  } else {
-    e->bits |= ENV_ID;
-    e->id = span;
-    struct json_reader again = *r;
-    again.at = span.at;
-    again.limits = (struct json_limits){0};
-    if (json_read(L, &again) != JSON_OK) lua_pushlstring(L, span.at, span.len); /* 30 digits */
-  }
-  lua_replace(L, slot);
-  return JSON_OK;
-}
-
-static enum json_status read_member(lua_State *L, struct envelope *e, const char *key, size_t n,
-                                    int slot) {
-  struct json_reader *r = &e->reader;
+  struct envelope_span none, *span = &none;
   switch (n) {
   case 2:
-    if (is_key(key, n, "id")) return read_id(L, e, slot + 2);
+    if (IS_KEY(key, n, "id")) span = &e->id;
     break;
   case 5:
-    if (!is_key(key, n, "error")) break;
-    e->bits |= ENV_ERROR;
-    return skip_span(r, &e->error);
+    if (IS_KEY(key, n, "error")) span = &e->error;
+    break;
   case 6:
-    if (is_key(key, n, "method")) return read_method(L, e, slot);
-    if (is_key(key, n, "params")) return read_params(L, e, slot + 1);
-    if (!is_key(key, n, "result")) break;
-    e->bits |= ENV_RESULT;
-    return skip_span(r, &e->result);
+    if (IS_KEY(key, n, "method"))
+      span = &e->method;
+    else if (IS_KEY(key, n, "params"))
+      span = &e->params;
+    else if (IS_KEY(key, n, "result"))
+      span = &e->result;
+    break;
   case 7:
-    if (is_key(key, n, "jsonrpc")) return read_version(e);
+    if (IS_KEY(key, n, "jsonrpc")) {
+      e->bits &= ~(uint32_t)(ENV_VERSION_2 | ENV_VERSION_OTHER);
+      if (r->end - r->at > 5 && memcmp(r->at, "\"2.0\"", 5) == 0) { /* as everybody writes it */
+        e->bits |= ENV_VERSION_2;
+        r->at += 5;
+        return JSON_OK;
+      }
+      enum json_status status = skip_span(r, &none);
+      if (status != JSON_OK) return status;
+      e->bits |= version_bits(r, none);
+      return JSON_OK;
+    }
     break;
   default: break;
   }
-  return json_skip(r);
+  return skip_span(r, span);
 }
 
-static enum json_status read_members(lua_State *L, struct envelope *e, int slot) {
+static enum json_status read_members(struct envelope *e) {
   struct json_reader *r = &e->reader;
   r->at++;
-  if (json_at_end(r)) goto cut;
-  if (*r->at == '}') {
+  if (!json_at_end(r) && *r->at == '}') {
     r->at++;
     return JSON_OK;
   }
   for (;;) {
     const char *key;
     size_t n;
-    if (json_at_end(r)) goto cut;
+    if (json_at_end(r)) break;
     if (*r->at != '"') {
       r->error = "string expected as a key";
       return JSON_MALFORMED;
@@ -159,9 +119,9 @@ static enum json_status read_members(lua_State *L, struct envelope *e, int slot)
       return JSON_MALFORMED;
     }
     r->at++;
-    status = read_member(L, e, key, n, slot);
+    status = read_member(e, key, n);
     if (status != JSON_OK) return status;
-    if (json_at_end(r)) goto cut;
+    if (json_at_end(r)) break;
     char c = *r->at;
     if (c != ',' && c != '}') {
       r->error = "',' or '}' expected";
@@ -170,24 +130,22 @@ static enum json_status read_members(lua_State *L, struct envelope *e, int slot)
     r->at++;
     if (c == '}') return JSON_OK;
   }
-cut:
   r->error = "object without an end";
   return JSON_MALFORMED;
 }
 
-void envelope_read(lua_State *L, struct envelope *e, const char *text, size_t n,
-                   const struct json_limits *limits, struct json_scratch *scratch, int array_mt,
-                   int slot) {
+void envelope_read(struct envelope *e, const char *text, size_t n, struct json_scratch *scratch) {
+  static const struct envelope_span none;
   struct json_reader *r = &e->reader;
   e->bits = 0;
-  e->id = e->result = e->error = (struct envelope_span){0};
-  json_reader_init(r, text, n, limits, scratch, array_mt);
+  e->method = e->params = e->id = e->result = e->error = none;
+  json_reader_init(r, text, n, NULL, scratch, 0);
   enum json_status status;
   if (json_at_end(r)) {
     r->error = "empty message";
     status = JSON_MALFORMED;
   } else if (*r->at == '{') {
-    status = read_members(L, e, slot);
+    status = read_members(e);
   } else {
     e->bits |= ENV_NOT_OBJECT;
     status = json_skip(r);
@@ -198,8 +156,56 @@ void envelope_read(lua_State *L, struct envelope *e, const char *text, size_t n,
   }
   if (status != JSON_OK) {
     e->bits = ENV_MALFORMED;
-    e->id = (struct envelope_span){0};
+    e->method = e->params = e->id = e->result = e->error = none;
+    return;
   }
+  if (e->method.len) e->bits |= e->method.at[0] == '"' ? ENV_METHOD : ENV_METHOD_BAD;
+  if (e->params.len) e->bits |= params_bits(e->params);
+  if (e->id.len) e->bits |= id_bits(e->id);
+  if (e->result.len) e->bits |= ENV_RESULT;
+  if (e->error.len) e->bits |= ENV_ERROR;
+  if (!(e->bits & ENV_ID)) e->id = none;
+}
+
+static void push_params(lua_State *L, struct envelope *e, const struct json_limits *limits,
+                        int array_mt) {
+  struct json_reader *r = &e->reader;
+  json_reader_init(r, e->params.at, e->params.len, limits, r->scratch, array_mt);
+  switch (json_read(L, r)) {
+  case JSON_OK: return;
+  case JSON_LIMIT: e->bits |= ENV_OVER_LIMIT; break;
+  default: e->bits |= ENV_OUT_OF_RANGE; break; /* the grammar was checked */
+  }
+  lua_pushnil(L);
+}
+
+static void push_id(lua_State *L, const struct envelope *e, int array_mt) {
+  struct json_reader r;
+  json_reader_init(&r, e->id.at, e->id.len, NULL, e->reader.scratch, array_mt);
+  /* a number of thirty digits has no Lua number; its text will do for a log */
+  if (json_read(L, &r) != JSON_OK) lua_pushlstring(L, e->id.at, e->id.len);
+}
+
+void envelope_push(lua_State *L, struct envelope *e, const struct json_limits *limits,
+                   int array_mt) {
+  if (e->bits & ENV_METHOD) {
+    const char *s;
+    size_t n;
+    unquote(&e->reader, e->method, &s, &n);
+    lua_pushlstring(L, s, n);
+  } else {
+    lua_pushnil(L);
+  }
+  if (e->params.len)
+    push_params(L, e, limits, array_mt);
+  else
+    lua_pushnil(L);
+  if (e->bits & ENV_ID)
+    push_id(L, e, array_mt);
+  else if (e->bits & ENV_ID_NULL)
+    lua_pushlightuserdata(L, NULL);
+  else
+    lua_pushnil(L);
 }
 
 bool envelope_is_batch(const char *text, size_t n) {

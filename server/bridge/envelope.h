@@ -42,7 +42,7 @@ enum envelope_bits {
 
 enum { ENVELOPE_ID_MAX = 256 };
 
-/* Bytes in the message's text. */
+/* Bytes in the message's text; of a member that comes twice, the last. */
 struct envelope_span {
   const char *at;
   uint32_t len;
@@ -50,17 +50,21 @@ struct envelope_span {
 
 struct envelope {
   uint32_t bits;
-  struct envelope_span id;     /* with its quotes; len 0: none to send back */
-  struct envelope_span result; /* text of a member of an answer */
+  struct envelope_span method; /* with its quotes */
+  struct envelope_span params;
+  struct envelope_span id; /* with its quotes; len 0: none to send back */
+  struct envelope_span result; /* of an answer */
   struct envelope_span error;
   struct json_reader reader; /* after trouble: what and where */
 };
 
-/* Reads one message. Sets three stack slots, from `slot` on: method (string or nil), params (value
- * or nil), id (value or nil) [-0, +0, m]. limits are those of params. The text must be valid UTF-8. */
-void envelope_read(lua_State *L, struct envelope *e, const char *text, size_t n,
-                   const struct json_limits *limits, struct json_scratch *scratch, int array_mt,
-                   int slot);
+/* Finds the members of one message and checks all of its text. The text must be valid UTF-8. */
+void envelope_read(struct envelope *e, const char *text, size_t n, struct json_scratch *scratch);
+
+/* Pushes method, params and id, each nil when it is not there [-0, +3, m]. Params over the limits
+ * are nil as well: bits and reader then say why. array_mt: stack index of the array metatable. */
+void envelope_push(lua_State *L, struct envelope *e, const struct json_limits *limits,
+                   int array_mt);
 
 /* Splits a batch into the texts of its members. Returns their number; at most `max` are stored.
  * -1: not JSON, with *error and *error_at. */

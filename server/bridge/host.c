@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/dispatch.h"
+#include "bridge/ltest.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
 #include "bridge/settings.h"
@@ -27,7 +28,7 @@ enum {
 
 /* ---- mail and turns ------------------------------------------------------------------------------ */
 
-static void stop_now(struct host *h) {
+void host_stop(struct host *h) {
   if (h->is_stopping) return;
   h->is_stopping = true;
   deadline_unset(&h->worker.deadlines, &h->grace);
@@ -36,7 +37,7 @@ static void stop_now(struct host *h) {
 
 static void on_last_grace(struct deadline *d) {
   log_say(LOG_WARN, "disconnect hooks did not end in time");
-  stop_now((struct host *)((char *)d - offsetof(struct host, grace)));
+  host_stop((struct host *)((char *)d - offsetof(struct host, grace)));
 }
 
 static void on_grace(struct deadline *d) {
@@ -68,7 +69,7 @@ static void on_mail(void *owner, struct mail *mail) {
   if (what == HOST_DRAIN)
     drain(h);
   else
-    stop_now(h);
+    host_stop(h);
 }
 
 void host_post(struct host *h, enum host_mail what) {
@@ -81,9 +82,10 @@ static bool on_turn(void *owner) {
   struct host *h = owner;
   bool is_more = tasks_turn(h);
   groups_rewind(&h->groups);
+  ltest_turn(h);
   if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 &&
       h->n_disconnecting == 0)
-    stop_now(h);
+    host_stop(h);
   return is_more;
 }
 
@@ -94,8 +96,9 @@ static unsigned default_max_conns(const struct settings *s) {
   if (s->max_conns) return s->max_conns;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 900;
   uint64_t files = limit.rlim_cur == RLIM_INFINITY ? 1u << 20 : limit.rlim_cur;
-  if (files <= RESERVED_FILES + s->workers) return 1;
-  return (unsigned)((files - RESERVED_FILES) / s->workers);
+  unsigned workers = s->workers ? s->workers : 1;
+  if (files <= RESERVED_FILES + workers) return 1;
+  return (unsigned)((files - RESERVED_FILES) / workers);
 }
 
 static int load_body(lua_State *L) {
@@ -117,16 +120,21 @@ static char *take_error(lua_State *L) {
   return copy;
 }
 
-bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error) {
+bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
+                  const char *lua_path, size_t lua_memory) {
   memset(h, 0, sizeof *h);
   h->settings = settings;
-  h->lua_max = settings->lua_memory;
+  h->memory.max = lua_memory;
   worker_open(&h->worker, index, &settings->conn, &dispatch_http, &dispatch_ws,
               (struct worker_events){.turn = on_turn, .mail = on_mail}, h, sizeof(struct peer),
               default_max_conns(settings));
   groups_init(&h->groups, &h->worker);
   tasks_init(h);
-  if (!state_open(h, settings->lua_path)) {
+  return state_open(h, lua_path);
+}
+
+bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error) {
+  if (!host_prepare(h, index, settings, settings->lua_path, settings->lua_memory)) {
     *error = mem_strdup("no memory for a Lua state (setting lua_memory)");
     return false;
   }
@@ -193,7 +201,7 @@ void host_run(struct host *h) {
 }
 
 bool host_close(struct host *h) {
-  stop_now(h);
+  host_stop(h);
   /* Lua first: collecting luv's handles closes them, which needs the loop once more */
   tasks_fini(h);
   state_close(h);

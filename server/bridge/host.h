@@ -3,6 +3,7 @@
 #define PERIGEE_HOST_H
 
 #include "bridge/json.h"
+#include "bridge/memory.h"
 #include "bridge/task.h"
 #include "hub/groups.h"
 #include "net/worker.h"
@@ -34,7 +35,7 @@ struct host {
   struct worker worker;
   struct groups groups;
   lua_State *L; /* the main state; tasks run on coroutines of it */
-  size_t lua_used, lua_max; /* bytes */
+  struct memory memory; /* L's */
   struct tasks tasks;
   struct json_scratch scratch;
   const void *array_mt; /* identity of the array metatable */
@@ -44,6 +45,9 @@ struct host {
   struct routes *routes;           /* owned; what the apps of today serve */
   struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
   uint32_t n_disconnecting;        /* disconnect hooks that have not ended */
+  uint64_t quiet_task;             /* a test's task that waits for quiet; 0: none */
+  uint32_t quiet_wait;             /* its wait */
+  uint64_t quiet_activity;         /* worker.activity of the last turn */
   struct deadline grace;           /* draining ends here at the latest */
   bool is_stopping;
 };
@@ -58,7 +62,12 @@ static inline struct host *host_of_conn(const struct conn *conn) {
   return conn->worker->owner;
 }
 
-/* Opens the loop and the Lua state and loads the apps. Returns false with *error, malloc'd. */
+/* Opens the loop and the Lua state. limits in settings are read when they are needed, so settings may
+ * be filled in later. lua_path: see state_open. False: no memory. */
+bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
+                  const char *lua_path, size_t lua_memory);
+
+/* The same, and loads the apps. Returns false with *error, malloc'd. */
 bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error);
 
 /* Listens as the settings say. Returns false with *error, malloc'd. Ports that were 0 are filled in
@@ -70,6 +79,9 @@ void host_announce(struct host *h, const unsigned *ports);
 
 /* Runs the loop until host_stop has done its work. */
 void host_run(struct host *h);
+
+/* Closes everything on the loop, so that host_run returns. */
+void host_stop(struct host *h);
 
 /* Any thread: drain, then end; or end at once. */
 enum host_mail { HOST_DRAIN, HOST_STOP };

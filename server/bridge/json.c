@@ -64,23 +64,28 @@ static void path_key(char *path, size_t *at, const char *key, size_t n) {
 /* ---- scanning -------------------------------------------------------------------------------------- */
 
 /* The next byte that is not plain inside a string: a quote, a backslash or a control character.
- * The usual trick for "has this word a byte less than n, or equal to c" (Hacker's Delight). */
-static const char *plain_run(const char *s, const char *end) {
+ * The usual trick for "has this word a byte less than n, or equal to c" (Hacker's Delight); its
+ * lowest hit is exact, those above it may be false. */
+static inline const char *plain_run(const char *s, const char *end) {
   const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
   for (; end - s >= 8; s += 8) {
     uint64_t v;
     memcpy(&v, s, 8);
     uint64_t quote = v ^ ones * '"', slash = v ^ ones * '\\';
-    uint64_t hit = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v);
-    if (hit & highs) break;
+    uint64_t hit =
+        (((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((v - ones * 0x20) & ~v)) & highs;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (hit) return s + (__builtin_ctzll(hit) >> 3);
+#else
+    if (hit) break;
+#endif
   }
   while (s < end && *s != '"' && *s != '\\' && (uint8_t)*s >= 0x20) s++;
   return s;
 }
 
-static void skip_space(struct json_reader *r) {
-  while (r->at < r->end && (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t'))
-    r->at++;
+static inline void skip_space(struct json_reader *r) {
+  json_at_end(r);
 }
 
 static enum json_status malformed(struct json_reader *r, const char *error) {
@@ -92,11 +97,6 @@ static enum json_status over_limit(struct json_reader *r, const char *limit, uin
   r->limit = limit;
   r->max = max;
   return JSON_LIMIT;
-}
-
-bool json_at_end(struct json_reader *r) {
-  skip_space(r);
-  return r->at == r->end;
 }
 
 void json_reader_init(struct json_reader *r, const char *text, size_t n,

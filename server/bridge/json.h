@@ -59,14 +59,20 @@ void json_reader_init(struct json_reader *r, const char *text, size_t n,
                       const struct json_limits *limits, struct json_scratch *scratch, int array_mt);
 
 /* Skips white space; true at the end of the text. */
-bool json_at_end(struct json_reader *r);
+static inline bool json_at_end(struct json_reader *r) {
+  while (r->at < r->end && (uint8_t)*r->at <= ' ' &&
+         (*r->at == ' ' || *r->at == '\n' || *r->at == '\r' || *r->at == '\t'))
+    r->at++;
+  return r->at == r->end;
+}
 
 /* Reads one value and pushes it [-0, +1, m]; pushes nothing unless JSON_OK. */
 enum json_status json_read(lua_State *L, struct json_reader *r);
 /* Checks one value without making it. Limits do not matter, except JSON_DEPTH_MAX. */
 enum json_status json_skip(struct json_reader *r);
 
-/* Reads a string as bytes: lent from the text or the scratch until the next read. */
+/* Reads a string as bytes: lent from the text or the scratch until the next read. r->at must be on
+ * its opening quote. */
 enum json_status json_read_bytes(struct json_reader *r, const char **s, size_t *n);
 
 /* A whole text: one value and nothing behind it. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* state.c -- makes a Lua state: memory cap, libraries, perigee.* from the binary or a folder, core. */
+/* state.c -- makes a Lua state: libraries, perigee.* from the binary or a folder, core. */
 #include "bridge/state.h"
 
 #include "base/log.h"
@@ -8,6 +8,8 @@
 #include "bridge/envelope.h"
 #include "bridge/host.h"
 #include "bridge/lconn.h"
+#include "bridge/ltest.h"
+#include "bridge/lwsclient.h"
 #include "bridge/routes.h"
 #include "bridge/settings.h"
 #include "wire/origin.h"
@@ -20,24 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- memory -------------------------------------------------------------------------------------- */
-
-/* Lua's allocator. Over the cap it fails, which Lua answers with a full collection and, if that
- * does not help, an ordinary error in whatever asked. Shrinking never fails. */
-static void *allocate(void *ud, void *old, size_t old_size, size_t new_size) {
-  struct host *h = ud;
-  size_t had = old ? old_size : 0; /* for a new object old_size tells its type */
-  if (new_size == 0) {
-    h->lua_used -= had;
-    free(old);
-    return NULL;
-  }
-  if (new_size > had && new_size - had > h->lua_max - h->lua_used) return NULL;
-  void *p = realloc(old, new_size);
-  if (p) h->lua_used += new_size - had; /* unsigned wrap-around subtracts */
-  return p;
-}
 
 static int on_panic(lua_State *L) {
   struct log_line l;
@@ -197,8 +181,8 @@ static int l_is_origin_pattern(lua_State *L) {
 /* memory(): bytes of Lua memory in use, and the cap. */
 static int l_memory(lua_State *L) {
   const struct host *h = host_of(L);
-  lua_pushinteger(L, (lua_Integer)h->lua_used);
-  lua_pushinteger(L, (lua_Integer)h->lua_max);
+  lua_pushinteger(L, (lua_Integer)h->memory.used);
+  lua_pushinteger(L, (lua_Integer)h->memory.max);
   return 2;
 }
 
@@ -247,6 +231,7 @@ static const luaL_Reg core[] = {
     {"touch", l_touch},
     {"wait_open", l_wait_open},
     {"wake", l_wake},
+    {"ws_client", l_ws_client},
     {NULL, NULL},
 };
 
@@ -350,6 +335,8 @@ static int open_libraries(lua_State *L) {
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_core);
   lua_setfield(L, -2, "perigee.core");
+  lua_pushcfunction(L, ltest_open);
+  lua_setfield(L, -2, "perigee.core.testing");
   lua_pushcfunction(L, luaopen_cjson);
   lua_setfield(L, -2, "cjson");
   lua_pushcfunction(L, open_luv);
@@ -372,7 +359,7 @@ static int open_libraries(lua_State *L) {
 }
 
 bool state_open(struct host *h, const char *lua_path) {
-  lua_State *L = h->L = lua_newstate(allocate, h);
+  lua_State *L = h->L = lua_newstate(memory_allocate, &h->memory);
   if (!L) return false;
   lua_atpanic(L, on_panic);
   *(struct host **)lua_getextraspace(L) = h;
@@ -383,6 +370,7 @@ bool state_open(struct host *h, const char *lua_path) {
 void state_close(struct host *h) {
   if (h->L) lua_close(h->L);
   h->L = NULL;
+  memory_fini(&h->memory);
   json_scratch_fini(&h->scratch);
 }
 

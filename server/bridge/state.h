@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* state.c -- makes a Lua state: memory cap, libraries, perigee.* from the binary or a folder, core. */
+/* state.c -- makes a Lua state: libraries, perigee.* from the binary or a folder, core. */
 
 struct host;
 
@@ -19,7 +19,7 @@ struct embedded_file {
 extern const struct embedded_file embedded_files[];
 extern const size_t embedded_count;
 
-/* Opens h->L with everything apps may use. h->lua_max and h->settings must be set; lua_path, when
+/* Opens h->L with everything apps may use. h->memory.max and h->settings must be set; lua_path, when
  * not NULL, is a folder to read perigee.* from instead of the binary. False: no memory. */
 bool state_open(struct host *h, const char *lua_path);
 void state_close(struct host *h);

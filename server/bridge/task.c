@@ -211,6 +211,7 @@ static void resume(struct task *t, int n_args) {
   int n_results;
   check(h->tasks.running == NULL);
   h->tasks.running = t;
+  h->worker.activity++;
   t->state = TASK_RUNNING;
   int status = lua_resume(t->co, h->L, n_args, &n_results);
   h->tasks.running = NULL;
@@ -332,6 +333,15 @@ int l_park(lua_State *L) {
   }
   t->state = TASK_WAITING;
   return lua_yield(L, 0);
+}
+
+bool task_wake(struct host *h, uint64_t id, uint32_t wait) {
+  struct task *t = task_find(h, id);
+  if (!t || t->wait != wait || t->state != TASK_WAITING) return false;
+  lua_pushboolean(t->co, 1);
+  t->wait++;
+  make_ready(t, 1);
+  return true;
 }
 
 int l_wake(lua_State *L) {

@@ -95,6 +95,9 @@ bool tasks_turn(struct host *h);
 uint64_t task_id(const struct task *t);
 struct task *task_find(struct host *h, uint64_t id);
 
+/* Wakes a wait without values. False when it is over. */
+bool task_wake(struct host *h, uint64_t id, uint32_t wait);
+
 /* For a kind's failed body: pushes the error and the dead coroutine [-0, +2, m]. */
 void task_failure(lua_State *L, struct task *t);
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifdef PERIGEE_TINY
 enum { IOV = 2 };
@@ -194,6 +195,7 @@ struct rest {
 static void on_written(uv_write_t *request, int status) {
   struct rest *rest = (struct rest *)request;
   struct conn *conn = rest->conn;
+  conn->worker->activity++;
   for (uint32_t i = 0; i < rest->n; i++) buf_unref(rest->slices[i].buf);
   free(rest);
   conn->is_writing = false;
@@ -425,6 +427,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
   struct conn *conn = (struct conn *)stream;
   struct worker *w = conn->worker;
   if (n == 0) return;
+  w->activity++;
   if (n < 0) {
     uv_read_stop(stream);
     conn->is_reading = false;
@@ -489,20 +492,41 @@ static void on_accept_failed(uv_handle_t *handle) {
   free(handle);
 }
 
-struct conn *conn_accept(struct worker *w, uv_stream_t *from) {
+static struct conn *new_conn(struct worker *w) {
   struct conn *conn = mem_zalloc(sizeof *conn + w->upper_size);
   conn->worker = w;
   uv_tcp_init(&w->loop, &conn->tcp);
-  if (uv_accept(from, (uv_stream_t *)&conn->tcp) != 0) {
-    uv_close((uv_handle_t *)&conn->tcp, on_accept_failed);
-    return NULL;
-  }
+  return conn;
+}
+
+static void begin(struct conn *conn) {
+  struct worker *w = conn->worker;
   uv_tcp_nodelay(&conn->tcp, 1);
   conn->active = worker_now(w);
   worker_add_conn(w, conn);
   metric_add(&w->metrics.connections_accepted, 1);
   http_conn_begin(conn);
   start_reading(conn);
+}
+
+struct conn *conn_accept(struct worker *w, uv_stream_t *from) {
+  struct conn *conn = new_conn(w);
+  if (uv_accept(from, (uv_stream_t *)&conn->tcp) != 0) {
+    uv_close((uv_handle_t *)&conn->tcp, on_accept_failed);
+    return NULL;
+  }
+  begin(conn);
+  return conn;
+}
+
+struct conn *conn_adopt(struct worker *w, uv_os_sock_t fd) {
+  struct conn *conn = new_conn(w);
+  if (uv_tcp_open(&conn->tcp, fd) != 0) {
+    close(fd);
+    uv_close((uv_handle_t *)&conn->tcp, on_accept_failed);
+    return NULL;
+  }
+  begin(conn);
   return conn;
 }
 

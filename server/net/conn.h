@@ -121,6 +121,10 @@ struct conn {
 /* A new connection from a listening stream. NULL when accepting failed. */
 struct conn *conn_accept(struct worker *w, uv_stream_t *from);
 
+/* A connection on a socket that is connected already; takes the descriptor. NULL when libuv cannot
+ * use it; the descriptor is closed then. */
+struct conn *conn_adopt(struct worker *w, uv_os_sock_t fd);
+
 /* Unique within the worker, never used twice: a name that may be kept when the pointer may not. */
 uint64_t conn_id(const struct conn *conn);
 

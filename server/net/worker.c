@@ -61,16 +61,18 @@ static void on_idle(uv_idle_t *idle) {
 
 static void on_prepare(uv_prepare_t *prepare) {
   struct worker *w = prepare->data;
-  bool is_more = w->events.turn && w->events.turn(w->owner);
+  w->is_hurried = false; /* whatever happens from here on and makes work sets it again */
+  if (w->events.turn && w->events.turn(w->owner)) w->is_hurried = true;
   feed_unpaused(w);
   flush_all(w);
-  if (is_more || w->unpaused)
+  if (w->is_hurried || w->unpaused)
     uv_idle_start(&w->idle, on_idle);
   else
     uv_idle_stop(&w->idle);
 }
 
 void worker_hurry(struct worker *w) {
+  w->is_hurried = true;
   uv_idle_start(&w->idle, on_idle);
 }
 

@@ -58,6 +58,8 @@ struct worker {
   char date[30];
   struct listener *listeners; /* list */
   bool is_draining;
+  bool is_hurried;   /* somebody made work for another turn */
+  uint64_t activity; /* goes up whenever anything happens: tests wait until it does not */
   struct metrics metrics;
 };
 

@@ -72,7 +72,7 @@ static void send_control(struct conn *conn, enum ws_opcode opcode, const uint8_t
   struct builder *b = &conn->worker->out;
   struct slice frame;
   ws_frame_begin(b);
-  builder_add(b, data, n);
+  if (n) builder_add(b, data, n);
   if (ws_frame_end(b, opcode, &frame)) conn_send(conn, frame);
 }
 

@@ -11,7 +11,7 @@ local M = {}
 ---@field run fun(args: string[]): integer|table exit code, or settings to serve with
 
 --- Verbs in the order help shows them; each is a file in this folder.
-M.verbs = { "dev", "serve", "version", "help" }
+M.verbs = { "dev", "serve", "test", "version", "help" }
 
 ---@param verb string
 ---@return perigee.Command

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* ltest.c -- what only tests need: connections without ports, a clock that is moved by hand, and a
+ * way to wait until nothing happens any more. */
+#include "bridge/ltest.h"
+
+#include "base/log.h"
+#include "bridge/host.h"
+
+#include <lauxlib.h>
+
+/* adopt(fd): a server connection on one end of a socket pair. Returns its id. */
+static int l_adopt(lua_State *L) {
+  struct conn *conn = conn_adopt(&host_of(L)->worker, (uv_os_sock_t)luaL_checkinteger(L, 1));
+  if (!conn) return luaL_error(L, "cannot use this descriptor as a connection");
+  lua_pushinteger(L, (lua_Integer)conn_id(conn));
+  return 1;
+}
+
+/* freeze(): the clock stands still from now on. */
+static int l_freeze(lua_State *L) {
+  deadlines_freeze(&host_of(L)->worker.deadlines);
+  return 0;
+}
+
+/* advance(until): moves the frozen clock to the next deadline not later than `until` seconds and
+ * fires what is due then. False when there was none; the clock is at `until` then. */
+static int l_advance(lua_State *L) {
+  struct host *h = host_of(L);
+  lua_Number until = luaL_checknumber(L, 1);
+  /* half a millisecond of slack against what the conversion to seconds lost */
+  lua_pushboolean(L, deadlines_advance(&h->worker.deadlines, (uint64_t)(until * 1000 + 0.5)));
+  return 1;
+}
+
+/* settle(): waits until a whole turn of the loop has brought nothing. Yields. */
+static int l_settle(lua_State *L) {
+  struct host *h = host_of(L);
+  if (h->quiet_task) return luaL_error(L, "two tests wait for quiet at the same time");
+  lua_settop(L, 0);
+  l_wait_open(L);
+  h->quiet_task = (uint64_t)lua_tointeger(L, 1);
+  h->quiet_wait = (uint32_t)lua_tointeger(L, 2);
+  h->quiet_activity = UINT64_MAX;
+  worker_hurry(&h->worker);
+  lua_settop(L, 0);
+  return l_park(L);
+}
+
+void ltest_turn(struct host *h) {
+  struct worker *w = &h->worker;
+  if (!h->quiet_task) return;
+  /* Requests under way are files being read or writes that wait for room. Input on sockets shows up
+   * in the next poll, so two turns in a row must see the same count. */
+  bool is_quiet = w->activity == h->quiet_activity && w->loop.active_reqs.count == 0 &&
+                  h->tasks.ready == NULL && w->unpaused == NULL && w->dirty == NULL;
+  h->quiet_activity = w->activity;
+  worker_hurry(w);
+  if (!is_quiet) return;
+  uint64_t task = h->quiet_task;
+  h->quiet_task = 0;
+  task_wake(h, task, h->quiet_wait);
+}
+
+/* quiet_log(level): what C itself logs, "error" for nearly nothing. */
+static int l_log_level(lua_State *L) {
+  int level = log_level_from_name(luaL_checkstring(L, 1));
+  luaL_argcheck(L, level >= 0, 1, "error, warn, info or debug");
+  log_set_level((enum log_level)level);
+  return 0;
+}
+
+int ltest_open(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"adopt", l_adopt},   {"freeze", l_freeze},       {"advance", l_advance},
+      {"settle", l_settle}, {"log_level", l_log_level}, {NULL, NULL},
+  };
+  luaL_newlib(L, functions);
+  return 1;
+}
