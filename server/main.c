@@ -13,6 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+enum { WATCHDOG_MS = 50 };
+
 /* One worker's thread. The control thread waits for each step before it asks for the next. */
 struct crew {
   uv_thread_t thread;
@@ -30,6 +32,7 @@ struct control {
   uv_loop_t loop;
   uv_signal_t signals[3];
   uv_async_t ended; /* a worker's thread has ended its loop */
+  uv_timer_t watchdog;
   struct crew *crews;
   unsigned n, n_ended;
   bool is_stopping;
@@ -64,7 +67,10 @@ static void crew_main(void *arg) {
   }
   uv_sem_post(&crew->done);
   uv_sem_wait(&crew->go);
-  if (crew->is_ok && !crew->is_cancelled) host_run(&crew->host);
+  if (crew->is_ok && !crew->is_cancelled) {
+    slice_watch_begin(&crew->host);
+    host_run(&crew->host);
+  }
   crew->is_clean = host_close(&crew->host);
   uv_async_send(&crew->control->ended);
 }
@@ -102,8 +108,16 @@ static void on_signal(uv_signal_t *handle, int signal) {
   c->is_stopping = true;
 }
 
+static void on_watchdog(uv_timer_t *timer) {
+  struct control *c = timer->data;
+  for (unsigned i = 0; i < c->n; i++)
+    slice_watch_tick(&c->crews[i].host, c->crews[i].thread, uv_now(&c->loop),
+                     c->settings.slice_warn_ms, c->settings.slice_stop_ms);
+}
+
 static void on_ended(uv_async_t *async) {
   struct control *c = async->data;
+  uv_close((uv_handle_t *)&c->watchdog, NULL);
   /* sends are coalesced, so look at the threads themselves: each is about to end */
   for (unsigned i = 0; i < c->n; i++) uv_thread_join(&c->crews[i].thread);
   for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
@@ -135,6 +149,9 @@ static int serve(struct control *c) {
     uv_signal_start(&c->signals[i], on_signal, signals[i]);
   }
   is_up = step_done(c) && is_up;
+  uv_timer_init(&c->loop, &c->watchdog);
+  c->watchdog.data = c;
+  uv_timer_start(&c->watchdog, on_watchdog, WATCHDOG_MS, WATCHDOG_MS);
   uv_run(&c->loop, UV_RUN_DEFAULT);
   for (unsigned i = 0; i < c->n; i++) {
     is_clean = is_clean && c->crews[i].is_clean;

@@ -1,6 +1,7 @@
 --- Tells people and logs that the server listens, and what it serves.
 local app = require("perigee.app")
 local core = require("perigee.core")
+local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -19,6 +20,7 @@ function M.listening(listeners)
   for _, at in ipairs(listeners) do
     core.log("info", "listening", { url = "http://" .. authority(at.address, at.port) })
   end
+  signals.emit("server_started", {})
   if not core.is_dev then return end
   local base = "http://" .. authority(listeners[1].address, listeners[1].port)
   local lines = { ("\nPerigee %s serves"):format(core.version) }

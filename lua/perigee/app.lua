@@ -3,6 +3,7 @@ local core = require("perigee.core")
 local consumer = require("perigee.consumer")
 local perigee = require("perigee")
 local report = require("perigee.report")
+local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 local wait = require("perigee.wait")
@@ -24,8 +25,7 @@ local M = {}
 --- change it for all (os.setlocale), or load what is not text (load is replaced).
 local base = {
   "assert", "collectgarbage", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal",
-  "rawget", "rawlen", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "xpcall",
-  "_VERSION",
+  "rawget", "rawlen", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "_VERSION",
 }
 local libraries = {
   coroutine = true, math = true, string = true, table = true, utf8 = true,
@@ -60,6 +60,16 @@ local function safe_load(env)
   end
 end
 
+--- Lua runs message handlers without hooks when a hook raised the error, so one that loops could not
+--- be ended: while code is being ended for its time, handlers are left out.
+local function safe_xpcall(fn, handler, ...)
+  if type(handler) ~= "function" then return xpcall(fn, handler, ...) end
+  return xpcall(fn, function(err)
+    if core.is_stopping() then return err end
+    return handler(err)
+  end, ...)
+end
+
 ---@param app perigee.App
 ---@return table env
 ---@return fun() seal call when the app is loaded: from then on new globals are mistakes
@@ -69,9 +79,13 @@ local function make_environment(app)
   for name in pairs(libraries) do env[name] = copy_library(name) end
   env._G = env
   env.error = core.error
+  env.xpcall = safe_xpcall
   env.print = print_to_log
   env.load = safe_load(env)
-  env.require = function(name) return M.require(app, name) end
+  env.require = function(name)
+    local value = M.require(app, name)
+    return value -- no tail call: an error is shown where require was called
+  end
   setmetatable(env, {
     __index = function(_, name)
       error(("undeclared global '%s'%s"):format(tostring(name), spelling.hint(name, spelling.keys(env))), 2)
@@ -183,9 +197,7 @@ local function take_consumers(app, result)
     if not record then
       error(("%s: item %d of the returned list is no consumer"):format(app.file, i), 0)
     end
-    if record.options.raw and not rawget(class, "receive") then
-      error(("%s: a raw consumer needs a receive hook: function C:receive(data, is_binary)"):format(record.place), 0)
-    end
+    consumer.check(record)
     app.consumers[i] = record
   end
 end
@@ -194,6 +206,13 @@ end
 ---@return perigee.App
 local function new_app(place)
   return { name = place.name, file = place.file, dir = place.dir, loaded = {}, consumers = {}, timers = {} }
+end
+
+--- Ends what an app has started.
+---@param app perigee.App
+function M.retire(app)
+  wait.cancel_all(app)
+  signals.forget(app)
 end
 
 --- Loads one app without serving it. Raises with the file, the line and the lines around it.
@@ -211,7 +230,7 @@ function M.load(place)
     return load_error(e)
   end, app.name, app.file)
   if not ok then
-    wait.cancel_all(app)
+    M.retire(app)
     error(result, 0)
   end
   seal()
@@ -228,12 +247,6 @@ function M.from_function(name, fn)
   app.env = {}
   take_consumers(app, fn(perigee.for_app(app)))
   return app
-end
-
---- Ends what an app has started.
----@param app perigee.App
-function M.retire(app)
-  wait.cancel_all(app)
 end
 
 --- A place for an app below a folder: NAME/init.lua or NAME.lua.
@@ -291,7 +304,10 @@ function M.serve(apps)
   end
   core.serve(routes)
   M.apps = {}
-  for _, app in ipairs(apps) do M.apps[app.name] = app end
+  for _, app in ipairs(apps) do
+    M.apps[app.name] = app
+    signals.emit("app_loaded", { app = app.name })
+  end
 end
 
 --- Loads and serves every app in a folder. What a starting worker calls.

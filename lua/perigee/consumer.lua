@@ -1,27 +1,22 @@
---- Consumers: classes that apps declare, what they may declare, and the instances and ctx made of
---- them.
+--- Consumers: the classes that apps declare, and what they may declare.
+local call = require("perigee.call")
+local channel = require("perigee.channel")
 local core = require("perigee.core")
-local lifecycle = require("perigee.lifecycle")
-local log = require("perigee.log")
+local ctx = require("perigee.ctx")
+local discover = require("perigee.discover")
+local events = require("perigee.events")
+local instance = require("perigee.instance")
 local params = require("perigee.params")
-local scope = require("perigee.scope")
+local schema = require("perigee.schema")
+local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
-
-local E = core.envelope
-
--- Places of a ctx's facts; perigee.rpc makes them.
-local CONN <const> = 1
-local BITS <const> = 3
-local METHOD <const> = 4
-local PARAMS <const> = 5
-local ID <const> = 6
 
 local M = {}
 
--- ---- declaring ----------------------------------------------------------------------------------
+-- ---- options ------------------------------------------------------------------------------------
 
 ---@class perigee.ConsumerOptions
----@field path? string where clients connect and POST; default "/" .. app name
+---@field path? string where clients connect and POST; default "/" .. app name; "/room/:id" captures
 ---@field versions? string[] JSON-RPC versions it answers; default { "2.0", "1.0" }
 ---@field http_user? boolean carry the visitor's session
 ---@field groups? string[]|fun(self: perigee.Instance): string[] joined on connect
@@ -29,64 +24,102 @@ local M = {}
 ---@field subprotocols? string[] the first one the client also offers is chosen
 ---@field strict_ordering? boolean calls of one connection run one after the other
 ---@field raw? boolean no JSON-RPC on WebSockets: every frame goes to receive
+---@field codec? { encode: fun(value: any): string, decode?: function } for results and notifications
+---@field json_default? fun(value: any): any for values that JSON has no form for
 ---@field limits? table<string, integer> message, body, batch, calls, array, string, depth, method
+---@field timeout? number|false seconds for each method, default 30; false: none
 ---@field http_status? "ok"|"mapped"
----@field discover? boolean answer rpc.discover
+---@field middleware? (fun(ctx: perigee.Ctx, next: fun(): any, any): any, any)[]
+---@field discover? boolean answer rpc.discover; default in dev only
 
-local function is_string_list(value)
-  if type(value) ~= "table" then return false end
-  for i = 1, #value do
-    if type(value[i]) ~= "string" then return false end
-  end
-  return true
+---@class perigee.MethodOptions
+---@field websocket? boolean callable over WebSocket, default true
+---@field http? boolean callable over HTTP, default true
+---@field timeout? number|false seconds; false: none
+---@field params? table[] { { "room", "string" }, { "count", { "integer?", min = 1 } } }
+---@field result? any schema of the result, held in dev and in tests
+---@field doc? string
+---@field permission? string|fun(ctx: perigee.Ctx): boolean
+---@field hidden? boolean without permission it cannot be told from a method that does not exist
+---@field deprecated? boolean
+---@field errors? { code: integer, message: string }[] for the documentation
+---@field examples? { name?: string, params?: any[], result?: any }[] for the documentation
+
+local function is_a(kind)
+  return function(v) return type(v) == kind end
 end
+
+local function is_list_of(test)
+  return function(v)
+    if type(v) ~= "table" then return false end
+    for i = 1, #v do
+      if not test(v[i]) then return false end
+    end
+    return true
+  end
+end
+
+local function is_token(v)
+  return type(v) == "string" and v:find("^[%w!#$%%&'*+.^_`|~-]+$") ~= nil
+end
+
+local function is_timeout(v)
+  return v == false or type(v) == "number" and v >= 0
+end
+
+local boolean = { is_a "boolean", "true or false" }
+local timeout = { is_timeout, "a number of seconds, or false for none" }
 
 --- Each option: what it must be, and how that is said.
 local options = {
   path = { function(v) return type(v) == "string" and v:find("^/") ~= nil end, 'a path that begins with "/"' },
   versions = {
     function(v)
-      if not is_string_list(v) or #v == 0 then return false end
-      for _, version in ipairs(v) do
-        if version ~= "2.0" and version ~= "1.0" then return false end
-      end
-      return true
+      return is_list_of(function(one) return one == "2.0" or one == "1.0" end)(v) and #v > 0
     end,
     'a list of "2.0" and "1.0"',
   },
-  http_user = { function(v) return type(v) == "boolean" end, "true or false" },
-  groups = { function(v) return is_string_list(v) or type(v) == "function" end, "a list of names or a function" },
+  http_user = boolean,
+  groups = {
+    function(v) return type(v) == "function" or is_list_of(is_a "string")(v) end,
+    "a list of names, or a function that returns one",
+  },
   origins = {
-    function(v)
-      if not is_string_list(v) then return false end
-      for _, pattern in ipairs(v) do
-        if not core.is_origin_pattern(pattern) then return false end
-      end
-      return true
-    end,
+    is_list_of(function(v) return type(v) == "string" and core.is_origin_pattern(v) end),
     'a list of "https://host", ".host" or "*"',
   },
-  subprotocols = {
-    function(v)
-      if not is_string_list(v) then return false end
-      for _, name in ipairs(v) do
-        if not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then return false end
-      end
-      return true
-    end,
-    "a list of tokens",
+  subprotocols = { is_list_of(is_token), "a list of tokens" },
+  strict_ordering = boolean,
+  raw = boolean,
+  codec = {
+    function(v) return type(v) == "table" and type(v.encode) == "function" end,
+    "a table with a function encode",
   },
-  raw = { function(v) return type(v) == "boolean" end, "true or false" },
-  limits = { function(v) return type(v) == "table" end, "a table" },
+  json_default = { is_a "function", "a function" },
+  limits = { is_a "table", "a table" },
+  timeout = timeout,
   http_status = { function(v) return v == "ok" or v == "mapped" end, '"ok" or "mapped"' },
+  middleware = { is_list_of(is_a "function"), "a list of functions" },
+  discover = boolean,
 }
 
 local limit_names = { "message", "body", "batch", "calls", "array", "string", "depth", "method" }
 
 local method_options = {
-  websocket = { function(v) return type(v) == "boolean" end, "true or false" },
-  http = { function(v) return type(v) == "boolean" end, "true or false" },
-  doc = { function(v) return type(v) == "string" end, "a string" },
+  websocket = boolean,
+  http = boolean,
+  timeout = timeout,
+  params = { is_a "table", "a list of { name, schema }" },
+  result = { function(v) return type(v) == "string" or type(v) == "table" end, "a schema" },
+  doc = { is_a "string", "a string" },
+  permission = {
+    function(v) return type(v) == "string" and v ~= "" or type(v) == "function" end,
+    "a name, or a function",
+  },
+  hidden = boolean,
+  deprecated = boolean,
+  errors = { discover.are_errors, "a list of { code =, message = }" },
+  examples = { is_list_of(is_a "table"), "a list of { params =, result = }" },
 }
 
 --- Where the code that declares something stands: "apps/chat/init.lua:12".
@@ -97,13 +130,13 @@ local function place(level)
   return ("%s:%d"):format(info.short_src, info.currentline)
 end
 
---- Checks a table of options against what is known; raises at the declaration.
+--- Holds options against what is known; raises at the declaration.
 local function check_options(given, known, what, level)
   for key, value in pairs(given) do
     local rule = known[key]
     if not rule then
-      error(("%s has no option '%s'%s"):format(what, tostring(key), spelling.hint(key, spelling.keys(known))),
-        level + 1)
+      error(("%s has no option '%s'%s"):format(what, tostring(key),
+        spelling.hint(key, spelling.keys(known))), level + 1)
     end
     if not rule[1](value) then
       error(("%s: option '%s' must be %s, not %s"):format(what, key, rule[2],
@@ -114,9 +147,9 @@ end
 
 local function check_limits(limits, level)
   for key, value in pairs(limits) do
-    local known = false
-    for _, name in ipairs(limit_names) do known = known or name == key end
-    if not known then
+    local is_known = false
+    for _, name in ipairs(limit_names) do is_known = is_known or name == key end
+    if not is_known then
       error(("perigee.consumer: no limit is called '%s'%s"):format(tostring(key),
         spelling.hint(key, limit_names)), level + 1)
     end
@@ -126,34 +159,58 @@ local function check_limits(limits, level)
   end
 end
 
+-- ---- records ------------------------------------------------------------------------------------
+
 ---@class perigee.Method: perigee.Signature
 ---@field name string
 ---@field fn function
+---@field run function perigee.call's plain or guarded
+---@field encode? fun(value: any): string
 ---@field place string
----@field doc? string
 ---@field websocket boolean
 ---@field http boolean
+---@field timeout number seconds; 0: none
+---@field permission? string|function
+---@field hidden boolean
+---@field result? perigee.Schema
+---@field doc? string
+---@field deprecated? boolean
+---@field errors? table[]
+---@field examples? table[]
 
----@class perigee.Record what C and rpc.lua know of a consumer
+---@class perigee.Registry
+---@field all table<string, perigee.Method> what apps registered
+---@field order string[] their names
+---@field websocket table<string, perigee.Method> what can be called, built-in ones too
+---@field http table<string, perigee.Method>
+
+---@class perigee.Record what C and the other parts know of a consumer
 ---@field class perigee.Consumer
----@field path string?
+---@field app string
+---@field path string
 ---@field place string where it was declared
+---@field options perigee.ConsumerOptions
 ---@field versions table<string, true>
 ---@field groups any
 ---@field is_mapped boolean
 ---@field limits { method: integer }
----@field requests { websocket: table<string, perigee.Method>, http: table<string, perigee.Method>, order: string[] }
----@field notifications { websocket: table<string, perigee.Method>, http: table<string, perigee.Method>, order: string[] }
+---@field timeout number
+---@field encoding perigee.Encoding
+---@field middleware function[]
+---@field on_error function[]
+---@field events table<string, function>
+---@field requests perigee.Registry
+---@field notifications perigee.Registry
 ---@field by_websocket table<string, perigee.Method> requests.websocket, within one step
 ---@field by_http table<string, perigee.Method>
 ---@field ctx_mt table
 ---@field instance_mt table
----@field options perigee.ConsumerOptions
 
 ---@class perigee.Consumer
 ---@field connect? fun(self: perigee.Instance): boolean?
 ---@field disconnect? fun(self: perigee.Instance, code: integer, reason: string)
 ---@field receive? fun(self: perigee.Instance, data: string, is_binary: boolean)
+---@field has_permission? fun(ctx: perigee.Ctx, name: string): boolean
 local Consumer = {}
 
 --- Records by class.
@@ -175,8 +232,51 @@ local function record_of(class, what)
   return record
 end
 
+--- Chooses the way calls of a method go.
 ---@param record perigee.Record
----@param registry table
+---@param m perigee.Method
+local function choose_way(record, m)
+  m.run = call.needs_guard(record, m) and call.guarded or call.plain
+  m.encode = record.encoding.encode
+end
+
+---@param record perigee.Record
+local function choose_ways(record)
+  for _, kind in ipairs { "requests", "notifications" } do
+    for _, m in pairs(record[kind].websocket) do choose_way(record, m) end
+    for _, m in pairs(record[kind].http) do choose_way(record, m) end
+  end
+end
+
+signals.on_change = function()
+  for _, record in pairs(records) do choose_ways(record) end
+end
+
+--- Seconds as records keep them: 0 for none.
+local function seconds(value, otherwise)
+  if value == nil then return otherwise end
+  return value or 0
+end
+
+---@param record perigee.Record
+---@param registry perigee.Registry
+---@param m perigee.Method
+local function enlist(record, registry, m)
+  choose_way(record, m)
+  if m.websocket then registry.websocket[m.name] = m end
+  if m.http then registry.http[m.name] = m end
+end
+
+--- A method of the server's own.
+local function built_in(record, registry, name, fn)
+  local m = params.signature(fn) --[[@as perigee.Method]]
+  m.name, m.fn, m.place, m.timeout = name, fn, "perigee", record.timeout
+  m.websocket, m.http, m.hidden = true, true, true
+  enlist(record, registry, m)
+end
+
+---@param record perigee.Record
+---@param registry perigee.Registry
 ---@param what string
 ---@param name any
 ---@param opts any
@@ -200,24 +300,31 @@ local function register(record, registry, what, name, opts, fn)
   if type(fn) ~= "function" then
     error(("%s '%s': the handler must be a function, not a %s"):format(what, name, type(fn)), 3)
   end
-  check_options(opts or {}, method_options, ("%s '%s'"):format(what, name), 3)
-  local known = registry.all[name]
-  if known then
-    error(("%s '%s' was registered already, at %s"):format(what, name, known.place), 3)
-  end
-  local m = params.signature(fn) --[[@as perigee.Method]]
   opts = opts or {}
-  m.name, m.fn, m.place, m.doc = name, fn, place(3), opts.doc
+  check_options(opts, method_options, ("%s '%s'"):format(what, name), 3)
+  local known = registry.all[name]
+  if known then error(("%s '%s' was registered already, at %s"):format(what, name, known.place), 3) end
+  local m = params.signature(fn) --[[@as perigee.Method]]
+  local ok, err = pcall(function()
+    if opts.params then params.declare(m, opts.params) end
+    if opts.result then m.result = schema.compile(opts.result, "the result") end
+  end)
+  if not ok then error(("%s '%s': %s"):format(what, name, err), 3) end
+  m.name, m.fn, m.place = name, fn, place(3)
   m.websocket, m.http = opts.websocket ~= false, opts.http ~= false
+  m.timeout = seconds(opts.timeout, record.timeout)
+  m.permission, m.hidden = opts.permission, opts.hidden or false
+  m.doc, m.deprecated, m.errors, m.examples = opts.doc, opts.deprecated, opts.errors, opts.examples
   registry.all[name] = m
   registry.order[#registry.order + 1] = name
-  if m.websocket then registry.websocket[name] = m end
-  if m.http then registry.http[name] = m end
+  enlist(record, registry, m)
 end
+
+-- ---- what apps call on a class --------------------------------------------------------------------
 
 --- Registers a request handler.
 ---@param name string
----@param opts? table|fun(ctx: perigee.Ctx, ...): any, any
+---@param opts? perigee.MethodOptions|fun(ctx: perigee.Ctx, ...): any, any
 ---@param fn? fun(ctx: perigee.Ctx, ...): any, any
 function Consumer:rpc_method(name, opts, fn)
   local record = record_of(self, "rpc_method")
@@ -226,7 +333,7 @@ end
 
 --- Registers a notification handler.
 ---@param name string
----@param opts? table|fun(ctx: perigee.Ctx, ...)
+---@param opts? perigee.MethodOptions|fun(ctx: perigee.Ctx, ...)
 ---@param fn? fun(ctx: perigee.Ctx, ...)
 function Consumer:rpc_notification(name, opts, fn)
   local record = record_of(self, "rpc_notification")
@@ -245,316 +352,148 @@ function Consumer:get_rpc_notifications()
   return { table.unpack(record_of(self, "get_rpc_notifications").notifications.order) }
 end
 
--- ---- channels and groups ------------------------------------------------------------------------
-
-local channel_prefix = ("%s.%d."):format(core.node, core.worker)
-
---- The channel of a connection: its address, unique in the cluster.
----@param conn integer
----@return string
-local function channel_of(conn)
-  return ("%s%x"):format(channel_prefix, conn)
+--- What is known of a method (or, when there is none of that name, a notification).
+---@param name string
+---@return perigee.MethodInfo
+function Consumer:get_method_info(name)
+  local record = record_of(self, "get_method_info")
+  local m = record.requests.all[name]
+  if m then return discover.method_info(m, false) end
+  m = record.notifications.all[name]
+  if m then return discover.method_info(m, true) end
+  local known = { table.unpack(record.requests.order) }
+  table.move(record.notifications.order, 1, #record.notifications.order, #known + 1, known)
+  error(("there is no method '%s'%s"):format(tostring(name), spelling.hint(name, known)), 2)
 end
 
---- The connection a channel names, when it is one of this worker's.
----@param channel string
----@return integer?
-local function conn_of(channel)
-  if channel:sub(1, #channel_prefix) ~= channel_prefix then return nil end
-  return tonumber(channel:sub(#channel_prefix + 1), 16)
-end
-
---- Connection ids out of what `except` may be: a ctx, an instance, a channel, or a list of them.
----@param except any
----@param out integer[]
----@return integer[]
-local function except_conns(except, out)
-  if type(except) == "string" then
-    out[#out + 1] = conn_of(except)
-  elseif type(except) == "table" then
-    local mt = getmetatable(except)
-    local kind = mt and mt.__name
-    if kind == "perigee.ctx" then
-      out[#out + 1] = except[CONN]
-    elseif kind == "perigee.instance" then
-      out[#out + 1] = rawget(except, "_conn")
-    else
-      for _, item in ipairs(except) do except_conns(item, out) end
-    end
-  elseif except ~= nil then
-    error(("except must be a ctx, an instance, a channel or a list, not a %s"):format(type(except)), 4)
-  end
-  return out
-end
-
----@param what string
-local function check_method(method, values, what)
-  if type(method) ~= "string" or method == "" then
-    error(("%s: the method must be a string that is not empty"):format(what), 3)
-  end
-  if values ~= nil and type(values) ~= "table" then
-    error(("%s: params must be a table (or nothing), not a %s"):format(what, type(values)), 3)
-  end
+--- The whole consumer as an OpenRPC document.
+---@return table
+function Consumer:describe()
+  return discover.document(record_of(self, "describe"))
 end
 
 --- Sends a notification to every member of a group, or of several, once each.
 ---@param group string|string[]
 ---@param method string
 ---@param values? table
----@param opts? { except?: any }
+---@param opts? { except?: any } a ctx, an instance, a channel, or a list of them
 ---@return integer reached members it was queued for on this worker
-function M.notify_group(group, method, values, opts)
-  check_method(method, values, "notify_group")
-  if opts ~= nil and type(opts) ~= "table" then
-    error("notify_group: the last argument is a table of options, { except = ... }", 2)
-  end
-  local except = opts and opts.except ~= nil and except_conns(opts.except, {}) or nil
-  return core.publish(group, method, values, except)
+function Consumer:notify_group(group, method, values, opts)
+  return channel.notify_group(record_of(self, "notify_group").encoding, group, method, values, opts)
 end
 
---- Sends a notification to one connection.
----@param channel string
+--- Sends a notification to one connection, wherever it is.
+---@param to string
 ---@param method string
 ---@param values? table
 ---@return boolean sent false when there is no such connection
-function M.notify_channel(channel, method, values)
-  check_method(method, values, "notify_channel")
-  if type(channel) ~= "string" then
-    error("notify_channel: the channel must be a string, as self.channel_name is", 2)
+function Consumer:notify_channel(to, method, values)
+  return channel.notify_channel(record_of(self, "notify_channel").encoding, to, method, values)
+end
+
+--- Sends an event to the consumers behind every connection in a group.
+---@param group string
+---@param event { type: string }
+---@return integer reached
+function Consumer:group_send(group, event)
+  record_of(self, "group_send")
+  return events.group_send(group, event)
+end
+
+--- Sends an event to the consumer behind one connection.
+---@param to string
+---@param event { type: string }
+---@return boolean sent
+function Consumer:send(to, event)
+  record_of(self, "send")
+  return events.send(to, event)
+end
+
+--- What this consumer does with an event of that type.
+---@param kind string
+---@param fn fun(self: perigee.Instance, event: table)
+function Consumer:on_event(kind, fn)
+  local record = record_of(self, "on_event")
+  if type(kind) ~= "string" or kind == "" then error("on_event: the type must be a string that is not empty", 2) end
+  if type(fn) ~= "function" then error("on_event: the handler must be a function", 2) end
+  if record.events[kind] then error(("on_event: '%s' has a handler already"):format(kind), 2) end
+  record.events[kind] = fn
+end
+
+--- Adds middleware around every call of this consumer, inside what was added before.
+---@param fn fun(ctx: perigee.Ctx, next: fun(): any, any): any, any
+function Consumer:use(fn)
+  local record = record_of(self, "use")
+  if type(fn) ~= "function" then error("use: the middleware must be a function(ctx, next)", 2) end
+  record.middleware[#record.middleware + 1] = fn
+  choose_ways(record)
+end
+
+--- Sees every error that a handler raised or returned, before the reply.
+---@param fn fun(ctx: perigee.Ctx, err: perigee.Error|perigee.Fault)
+function Consumer:on_error(fn)
+  local record = record_of(self, "on_error")
+  if type(fn) ~= "function" then error("on_error takes a function(ctx, err)", 2) end
+  record.on_error[#record.on_error + 1] = fn
+end
+
+--- A new consumer that starts with this one's methods, hooks, middleware, events and options.
+---@param given perigee.ConsumerOptions must have a path of its own
+---@return perigee.Consumer
+function Consumer:extend(given)
+  local parent = record_of(self, "extend")
+  if type(given) ~= "table" then error("extend takes a table of options", 2) end
+  if given.path == nil then error("extend: the new consumer needs a path of its own", 2) end
+  local all = {}
+  for key, value in pairs(parent.options) do all[key] = value end
+  for key, value in pairs(given) do all[key] = value end
+  all.middleware = given.middleware or {}
+  local class = M.new(all, parent.app)
+  local record = records[class]
+  record.place = place(2)
+  for key, value in pairs(self) do class[key] = value end
+  for i, fn in ipairs(parent.middleware) do table.insert(record.middleware, i, fn) end
+  for i, fn in ipairs(parent.on_error) do record.on_error[i] = fn end
+  for kind, fn in pairs(parent.events) do record.events[kind] = fn end
+  for _, kind in ipairs { "requests", "notifications" } do
+    for _, name in ipairs(parent[kind].order) do
+      local m = {}
+      for key, value in pairs(parent[kind].all[name]) do m[key] = value end
+      record[kind].all[name] = m
+      record[kind].order[#record[kind].order + 1] = name
+      enlist(record, record[kind], m)
+    end
   end
-  local conn = conn_of(channel)
-  return conn ~= nil and core.notify(conn, method, values)
-end
-
----@see perigee.notify_group
-function Consumer:notify_group(group, method, values, opts)
-  record_of(self, "notify_group")
-  return M.notify_group(group, method, values, opts)
-end
-
----@see perigee.notify_channel
-function Consumer:notify_channel(channel, method, values)
-  record_of(self, "notify_channel")
-  return M.notify_channel(channel, method, values)
-end
-
--- ---- instances ----------------------------------------------------------------------------------
-
----@class perigee.Instance
----@field session table
----@field scope perigee.Scope
----@field user any
----@field channel_name string
----@field transport "websocket"|"http"
----@field package _conn integer
----@field package _record perigee.Record
-local Instance = {}
-
---- Answers the handshake now instead of when connect returns.
----@param options? { subprotocol?: string, headers?: table<string, string> }
----@return boolean accepted
-function Instance:accept(options)
-  return lifecycle.accept(self, options)
-end
-
---- Refuses the handshake.
----@param status? integer default 403
----@param body? string
----@param headers? table<string, string>
-function Instance:reject(status, body, headers)
-  lifecycle.reject(self, status, body, headers)
-end
-
---- Closes the connection.
----@param code? integer default 1000
----@param reason? string
----@return boolean
-function Instance:close(code, reason)
-  return core.close(self._conn, code, reason)
-end
-
---- Joins a group.
----@param name string 1 to 200 bytes
----@return boolean joined false when it was a member already
-function Instance:group_add(name)
-  return core.group_add(self._conn, name)
-end
-
---- Leaves a group.
----@param name string
----@return boolean left
-function Instance:group_discard(name)
-  return core.group_discard(self._conn, name)
-end
-
---- Names of the groups this connection is in.
----@return string[]
-function Instance:groups()
-  return core.groups_of(self._conn)
-end
-
---- Sends a notification to this client.
----@param method string
----@param values? table
----@return boolean sent
-function Instance:notify(method, values)
-  check_method(method, values, "notify")
-  return core.notify(self._conn, method, values)
-end
-
---- Sends a message as it is.
----@param data string
----@param is_binary? boolean
----@return boolean sent
-function Instance:send(data, is_binary)
-  return core.send(self._conn, data, is_binary)
-end
-
---- Runs a function beside this handler.
----@param fn function
----@param ... any
-function Instance:spawn(fn, ...) -- luacheck: no self
-  core.spawn(fn, ...)
-end
-
----@see perigee.notify_group
-function Instance:notify_group(group, method, values, opts) -- luacheck: no self
-  return M.notify_group(group, method, values, opts)
-end
-
----@see perigee.notify_channel
-function Instance:notify_channel(channel, method, values) -- luacheck: no self
-  return M.notify_channel(channel, method, values)
-end
-
---- Fields that are made when they are first asked for.
-local instance_fields = {
-  session = function() return {} end,
-  scope = function(self)
-    local head = rawget(self, "_head") or core.head(self._conn)
-    return head and scope.read(head, self._record.path)
-  end,
-  channel_name = function(self)
-    return self.transport == "websocket" and channel_of(self._conn) or nil
-  end,
-}
-
----@param class perigee.Consumer
----@return table
-local function instance_metatable(class)
-  return {
-    __name = "perigee.instance",
-    __index = function(self, key)
-      local value = rawget(class, key)
-      if value ~= nil then return value end
-      value = Instance[key]
-      if value ~= nil then return value end
-      local make = instance_fields[key]
-      if not make then return nil end
-      value = make(self)
-      rawset(self, key, value)
-      return value
-    end,
-  }
-end
-
--- ---- ctx ----------------------------------------------------------------------------------------
-
----@class perigee.Ctx
----@field consumer perigee.Instance
----@field session table
----@field scope perigee.Scope
----@field user any
----@field id any nil for notifications
----@field method string
----@field params any what the client sent
----@field version "2.0"|"1.0"
----@field transport "websocket"|"http"
----@field is_notification boolean
----@field in_batch boolean
----@field log perigee.Log
-local Ctx = {}
-
---- Sends a notification to the caller. Over HTTP there is nobody to send to: returns false.
----@param method string
----@param values? table
----@return boolean sent
-function Ctx:notify(method, values)
-  check_method(method, values, "notify")
-  return core.notify(self[CONN], method, values)
-end
-
---- Closes the caller's connection.
----@param code? integer
----@param reason? string
----@return boolean
-function Ctx:close(code, reason)
-  return core.close(self[CONN], code, reason)
-end
-
---- Adds the caller's connection to a group.
----@param name string
----@return boolean joined
-function Ctx:group_add(name)
-  return core.group_add(self[CONN], name)
-end
-
---- Takes the caller's connection out of a group.
----@param name string
----@return boolean left
-function Ctx:group_discard(name)
-  return core.group_discard(self[CONN], name)
-end
-
---- Runs a function beside this handler.
----@param fn function
----@param ... any
-function Ctx:spawn(fn, ...) -- luacheck: no self
-  core.spawn(fn, ...)
-end
-
----@param record perigee.Record
----@return table
-local function ctx_metatable(record)
-  local fields = {
-    method = function(self) return self[METHOD] end,
-    params = function(self) return self[PARAMS] end,
-    id = function(self) return self[ID] end,
-    consumer = function(self)
-      return lifecycle.instance(record, self[CONN], self[BITS] & E.HTTP ~= 0)
-    end,
-    session = function(self) return self.consumer.session end,
-    scope = function(self) return self.consumer.scope end,
-    user = function(self) return self.consumer.user end,
-    version = function(self) return self[BITS] & E.VERSION_2 ~= 0 and "2.0" or "1.0" end,
-    transport = function(self) return self[BITS] & E.HTTP ~= 0 and "http" or "websocket" end,
-    is_notification = function(self)
-      if self[BITS] & E.VERSION_2 ~= 0 then return self[BITS] & (E.ID | E.ID_NULL) == 0 end
-      return self[BITS] & E.ID == 0
-    end,
-    in_batch = function(self) return self[BITS] & E.BATCH ~= 0 end,
-    log = function(self)
-      return log.new { app = record.app, path = record.path, method = self.method, conn = ("%x"):format(self[CONN]) }
-    end,
-  }
-  return {
-    __name = "perigee.ctx",
-    __index = function(self, key)
-      local value = Ctx[key]
-      if value ~= nil then return value end
-      local make = fields[key]
-      if not make then return nil end
-      value = make(self)
-      rawset(self, key, value)
-      return value
-    end,
-  }
+  choose_ways(record)
+  return class
 end
 
 -- ---- making one ---------------------------------------------------------------------------------
 
 local function new_registry()
-  return { all = {}, websocket = {}, http = {}, order = {} }
+  return { all = {}, order = {}, websocket = {}, http = {} }
+end
+
+--- What is neither on the class nor known: a field that was not set, or a word misspelled.
+local function look_up(_, key)
+  local value = Consumer[key]
+  if value ~= nil then return value end
+  local nearest = type(key) == "string" and spelling.nearest(key, spelling.keys(Consumer))
+  if nearest then error(("a consumer has no '%s' (did you mean '%s'?)"):format(key, nearest), 2) end
+end
+
+local hooks = { "connect", "disconnect", "receive", "has_permission" }
+
+--- Warns of functions that look like a hook with a slip in its name: they would never be called.
+local function check_hooks(record)
+  for key, value in pairs(record.class) do
+    local nearest = type(value) == "function" and spelling.nearest(key, hooks)
+    if nearest and nearest ~= key then
+      core.log("warn", "a function that looks like a misspelled hook", {
+        path = record.path, name = key, hook = nearest, at = record.place,
+      })
+    end
+  end
 end
 
 --- Declares a consumer.
@@ -568,7 +507,7 @@ function M.new(given, app)
   end
   check_options(given, options, "perigee.consumer", 3)
   check_limits(given.limits or {}, 3)
-  local class = setmetatable({}, { __index = Consumer, __name = "perigee.consumer" })
+  local class = setmetatable({}, { __index = look_up, __name = "perigee.consumer" })
   local versions = {}
   for _, version in ipairs(given.versions or { "2.0", "1.0" }) do versions[version] = true end
   local record = {
@@ -581,14 +520,51 @@ function M.new(given, app)
     groups = given.groups,
     is_mapped = given.http_status == "mapped",
     limits = { method = given.limits and given.limits.method or 256 },
+    timeout = seconds(given.timeout, M.DEFAULT_TIMEOUT),
+    encoding = {
+      encode = given.codec and given.codec.encode,
+      default = given.json_default,
+      flags = versions["2.0"] and 0 or 1,
+    },
+    middleware = { table.unpack(given.middleware or {}) },
+    on_error = {},
+    events = {},
     requests = new_registry(),
     notifications = new_registry(),
-    instance_mt = instance_metatable(class),
+    instance_mt = instance.metatable(class),
   }
   record.by_websocket, record.by_http = record.requests.websocket, record.requests.http
-  record.ctx_mt = ctx_metatable(record)
+  record.ctx_mt = ctx.metatable(record)
   records[class] = record
+  if given.discover or given.discover == nil and core.is_dev then
+    built_in(record, record.requests, "rpc.discover", discover.handler(record))
+  end
+  built_in(record, record.notifications, "$/cancelRequest", function(caller, id)
+    local task = call.find(caller[1], id)
+    if task then core.cancel(task) end
+  end)
   return class
+end
+
+--- Seconds a call may take unless its consumer or method says otherwise.
+M.DEFAULT_TIMEOUT = 30
+
+--- Raises when a consumer is not complete: looked at when all of its app has run.
+---@param record perigee.Record
+function M.check(record)
+  check_hooks(record)
+  if record.options.raw and not rawget(record.class, "receive") then
+    error(("%s: a raw consumer needs a receive hook: function C:receive(data, is_binary)"):format(record.place), 0)
+  end
+  for _, kind in ipairs { "requests", "notifications" } do
+    for _, name in ipairs(record[kind].order) do
+      local m = record[kind].all[name]
+      if type(m.permission) == "string" and type(record.class.has_permission) ~= "function" then
+        error(("%s: '%s' asks for the permission '%s', but the consumer has no function C.has_permission(ctx, name)")
+          :format(m.place, name, m.permission), 0)
+      end
+    end
+  end
 end
 
 --- What core.serve needs to know of a consumer.
@@ -602,6 +578,7 @@ function M.route(record)
     app = record.app,
     record = record,
     raw = given.raw,
+    strict = given.strict_ordering,
     connect = rawget(class, "connect") ~= nil or given.groups ~= nil,
     disconnect = rawget(class, "disconnect") ~= nil,
     receive = rawget(class, "receive") ~= nil,

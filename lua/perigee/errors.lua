@@ -1,4 +1,6 @@
 --- Errors that a client gets to see: their codes, and the objects that carry them.
+local core = require("perigee.core")
+
 local M = {}
 
 --- Codes by name. The first five are JSON-RPC's own; the others lie in the range it leaves to
@@ -41,6 +43,7 @@ local messages = {
 ---@field code integer
 ---@field message string
 ---@field data any
+---@field is_refusal? boolean made by the server before the handler ran: not an error of the app
 local Error = {}
 Error.__index = Error
 Error.__name = "perigee.error"
@@ -79,6 +82,30 @@ end
 ---@return boolean
 function M.is(value)
   return type(value) == "table" and getmetatable(value) == Error
+end
+
+--- An error object out of what a handler returned as its error: one, a text, or a plain table that
+--- has what an error object has.
+---@param value any
+---@return perigee.Error
+function M.from(value)
+  if M.is(value) then return value end
+  if type(value) == "table" and math.type(value.code) == "integer" and type(value.message) == "string" then
+    return M.new { code = value.code, message = value.message, data = value.data }
+  end
+  local message = type(value) == "string" and value or nil
+  return M.new { message = message, data = setmetatable({ value }, core.array_mt) }
+end
+
+--- An error of the server's own: the call was refused before its handler ran.
+---@param code integer
+---@param message? string
+---@param data? any
+---@return perigee.Error
+function M.refusal(code, message, data)
+  return setmetatable({
+    code = code, message = message or messages[code], data = data, is_refusal = true,
+  }, Error)
 end
 
 --- An error as the plain table that goes on the wire. Allocates one table, no object.

@@ -1,6 +1,6 @@
 --- Groups as objects: perigee.group("lobby"):count().
+local channel = require("perigee.channel")
 local core = require("perigee.core")
-local consumer = require("perigee.consumer")
 
 local M = {}
 
@@ -22,7 +22,7 @@ end
 ---@param opts? { except?: any }
 ---@return integer reached
 function Group:notify(method, params, opts)
-  return consumer.notify_group(self.name, method, params, opts)
+  return channel.notify_group(nil, self.name, method, params, opts)
 end
 
 --- A group by name; it need not have members.

@@ -1,9 +1,13 @@
 --- The public face: what an app gets from require("perigee").
-local core = require("perigee.core")
+local channel = require("perigee.channel")
 local consumer = require("perigee.consumer")
+local core = require("perigee.core")
 local errors = require("perigee.errors")
+local events = require("perigee.events")
 local group = require("perigee.group")
 local log = require("perigee.log")
+local signals = require("perigee.signals")
+local spelling = require("perigee.spelling")
 local wait = require("perigee.wait")
 
 local M = {}
@@ -21,8 +25,8 @@ function M.for_app(app)
     errors = errors.codes,
     error = errors.new,
     group = group.open,
-    notify_group = consumer.notify_group,
-    notify_channel = consumer.notify_channel,
+    group_send = events.group_send,
+    send = events.send,
     now = wait.now,
     sleep = wait.sleep,
     spawn = wait.spawn,
@@ -30,6 +34,32 @@ function M.for_app(app)
     await = wait.await,
     log = log.new { app = app.name },
   }
+
+  --- Sends a notification to every member of a group, or of several, once each.
+  ---@param name string|string[]
+  ---@param method string
+  ---@param params? table
+  ---@param opts? { except?: any } a ctx, an instance, a channel, or a list of them
+  ---@return integer reached members it was queued for on this worker
+  function perigee.notify_group(name, method, params, opts)
+    return channel.notify_group(nil, name, method, params, opts)
+  end
+
+  --- Sends a notification to one connection, wherever it is.
+  ---@param to string its channel
+  ---@param method string
+  ---@param params? table
+  ---@return boolean sent false when there is no such connection
+  function perigee.notify_channel(to, method, params)
+    return channel.notify_channel(nil, to, method, params)
+  end
+
+  --- Calls fn for each signal of that name.
+  ---@param name perigee.Signal
+  ---@param fn fun(event: table)
+  function perigee.on(name, fn)
+    signals.on(app, name, fn)
+  end
 
   --- Calls fn once, after some seconds.
   ---@param seconds number
@@ -51,7 +81,8 @@ function M.for_app(app)
   ---@param options? perigee.ConsumerOptions
   ---@return perigee.Consumer
   function perigee.consumer(options)
-    return consumer.new(options, app.name)
+    local class = consumer.new(options, app.name)
+    return class -- no tail call: an error in the options is shown where this was called from
   end
 
   --- Marks a table as a JSON array, so that an empty one is [] and not {}.
@@ -69,7 +100,12 @@ function M.for_app(app)
     decode = core.json_decode,
   }
 
-  return perigee
+  -- a misspelled function should say so, not "attempt to call a nil value"
+  return setmetatable(perigee, {
+    __index = function(_, name)
+      error(("perigee has no '%s'%s"):format(tostring(name), spelling.hint(name, spelling.keys(perigee))), 2)
+    end,
+  })
 end
 
 return M

@@ -1,6 +1,8 @@
 --- Consumer instances: made when Lua first needs one, told when their connection opens, speaks
 --- something else than JSON-RPC, and ends.
 local core = require("perigee.core")
+local pending = require("perigee.pending")
+local signals = require("perigee.signals")
 
 local M = {}
 
@@ -73,6 +75,7 @@ function M.accept(self, options)
   core.touch(conn)
   if not core.accept(conn, subprotocol, lines) then return false end
   open[conn] = self
+  signals.emit("client_connected", { consumer = self })
   return true
 end
 
@@ -122,15 +125,13 @@ end
 ---@param reason string
 ---@param head string for scope, which the connection can no longer tell
 function M.disconnect(record, conn, code, reason, head)
-  local self = open[conn]
+  local self = open[conn] or make(record, conn, "websocket")
   open[conn] = nil
-  local hook = rawget(record.class, "disconnect")
-  if not self then
-    if not hook then return end
-    self = make(record, conn, "websocket")
-  end
   rawset(self, "_head", head)
   ended[conn] = self
+  pending.abandon(conn)
+  signals.emit("client_disconnected", { consumer = self, code = code, reason = reason })
+  local hook = rawget(record.class, "disconnect")
   if hook then hook(self, code, reason) end
 end
 

@@ -1,6 +1,8 @@
 --- Parameters: from what the client sent to what the handler takes.
 local core = require("perigee.core")
 local errors = require("perigee.errors")
+local schema = require("perigee.schema")
+local spelling = require("perigee.spelling")
 
 local M = {}
 
@@ -12,6 +14,7 @@ local INVALID = errors.codes.invalid_params
 ---@field index table<string, integer> name -> position
 ---@field arity integer
 ---@field is_vararg boolean
+---@field schemas? perigee.Schema[]
 
 --- A handler's own parameter names, found once, at registration.
 ---@param fn function
@@ -27,58 +30,100 @@ function M.signature(fn)
   return { names = names, index = index, arity = #names, is_vararg = info.isvararg }
 end
 
+--- Replaces a signature's names by those of opts.params: { { "room", "string" }, ... }.
+--- Raises for what is no schema.
+---@param signature perigee.Signature
+---@param given any
+function M.declare(signature, given)
+  if type(given) ~= "table" then error("params must be a list of { name, schema }", 0) end
+  local names, index, schemas = {}, {}, {}
+  for i, one in ipairs(given) do
+    if type(one) ~= "table" or type(one[1]) ~= "string" then
+      error(("params: item %d must be { name, schema }"):format(i), 0)
+    end
+    if index[one[1]] then error(("params: '%s' is there twice"):format(one[1]), 0) end
+    names[i], index[one[1]] = one[1], i
+    schemas[i] = schema.compile(one[2], "the parameter " .. one[1])
+  end
+  for key in pairs(given) do
+    if math.type(key) ~= "integer" then
+      error(("params is a list of { name, schema }; what is '%s'?"):format(tostring(key)), 0)
+    end
+  end
+  if #names > signature.arity and not signature.is_vararg then
+    error(("params declares %d parameters, but the handler takes %d after ctx"):format(#names, signature.arity), 0)
+  end
+  signature.names, signature.index, signature.arity = names, index, #names
+  signature.schemas, signature.is_vararg = schemas, false
+end
+
 --- "a, b, ..." for messages.
 ---@param signature perigee.Signature
 ---@return string
 function M.describe(signature)
   local names = { table.unpack(signature.names) }
   if signature.is_vararg then names[#names + 1] = "..." end
-  return table.concat(names, ", ")
-end
-
---- What a JSON value is called.
----@param value any
----@return string
-function M.type_name(value)
-  local kind = type(value)
-  if kind == "nil" or value == null then return "null" end
-  if kind == "table" then return getmetatable(value) == core.array_mt and "array" or "object" end
-  if kind == "number" then return math.type(value) == "integer" and "integer" or "number" end
-  return kind
+  return #names > 0 and table.concat(names, ", ") or "no parameters"
 end
 
 --- The error for more values than parameters.
 ---@param signature perigee.Signature
 ---@param n integer values that came
----@return table
+---@return perigee.Error
 function M.too_many(signature, n)
-  return errors.wire(INVALID, ("Invalid params: %d values for %d parameters"):format(n, signature.arity), {
+  return errors.refusal(INVALID, ("Invalid params: %d values for %d parameters"):format(n, signature.arity), {
     param = signature.arity + 1,
     expected = ("at most %d values (%s)"):format(signature.arity, M.describe(signature)),
     got = n,
   })
 end
 
---- Puts named values in the order of the parameters. Returns a table with values 1..arity, some of
---- them nil, or nil and an error.
+--- Puts named values in the order of the parameters: a table with values 1..arity, some of them nil.
 ---@param signature perigee.Signature
 ---@param params table<string, any>
 ---@return table? values
----@return table? err
+---@return perigee.Error? err
 function M.by_name(signature, params)
   local index, values = signature.index, {}
   for name, value in next, params do
     local at = index[name]
     if not at then
-      return nil, errors.wire(INVALID, ("Invalid params: unknown parameter '%s'"):format(name), {
+      return nil, errors.refusal(INVALID,
+        ("Invalid params: unknown parameter '%s'%s"):format(name, spelling.hint(name, signature.names)), {
         param = name,
-        expected = #signature.names > 0 and M.describe(signature) or "no parameters",
-        got = M.type_name(value),
+        expected = M.describe(signature),
+        got = schema.type_name(value),
       })
     end
     values[at] = value
   end
   return values
+end
+
+local function wrong(name, where, expected, got)
+  local param = name .. where
+  return errors.refusal(INVALID, ("Invalid params: %s must be %s"):format(param, expected), {
+    param = param, expected = expected, got = got,
+  })
+end
+
+--- Holds values against the schemas. null counts as missing for an optional parameter. Changes
+--- values, which must be the caller's own.
+---@param signature perigee.Signature
+---@param values table
+---@return perigee.Error? err
+function M.check(signature, values)
+  local schemas, names = signature.schemas, signature.names
+  for i = 1, signature.arity do
+    local one, value = schemas[i], values[i]
+    if value == nil or (value == null and one.optional) then
+      if not one.optional then return wrong(names[i], "", one.type, "nothing") end
+      values[i] = nil
+    else
+      local expected, where, got = one.check(value)
+      if expected then return wrong(names[i], where, expected, got) end
+    end
+  end
 end
 
 return M

@@ -97,7 +97,7 @@ end
 ---@return perigee.Fault
 function M.fault(err, co)
   local message = M.text(err)
-  local trace = co and bury(co, message) or debug.traceback(message, 2)
+  local trace = co and bury(co, message) or message
   local file, line = M.position(message)
   return {
     id = M.new_id(),
@@ -126,8 +126,12 @@ end
 ---@param err any
 ---@param co? thread
 ---@param what string
-function M.report(err, co, what)
-  M.log(M.fault(err, co), what .. " failed")
+---@param path? string the consumer's
+---@param conn? integer 0: none
+function M.report(err, co, what, path, conn)
+  M.log(M.fault(err, co), what .. " failed", {
+    path = path, conn = conn and conn ~= 0 and ("%x"):format(conn) or nil,
+  })
 end
 
 return M

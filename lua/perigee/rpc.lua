@@ -6,51 +6,33 @@
 ---   value   what goes on the wire: a result, or an error as a plain table
 ---   style   how: core.envelope.RESULT_2, ERROR_2, RESULT_1, ERROR_1, SILENT; nil means RESULT_2
 ---   status  HTTP status, for consumers with http_status = "mapped"; nil means 200
+local call = require("perigee.call")
+local channel = require("perigee.channel")
 local core = require("perigee.core")
 local errors = require("perigee.errors")
-local params = require("perigee.params")
+local pending = require("perigee.pending")
 local report = require("perigee.report")
 
 local E = core.envelope
 local codes = errors.codes
-local unpack = table.unpack
-local setmetatable = setmetatable
 
 local M = {}
 
 -- The bits that the path of a plain call looks at, as constants (which Lua folds only when each has
 -- a declaration of its own): an upvalue would cost an instruction at each use. Held against C's below.
-local PARAMS_ARRAY <const> = 1 << 8
-local PARAMS_OBJECT <const> = 1 << 9
 local HTTP <const> = 1 << 17
 --- What a plain call may have on top of a version, a method and an id. Anything else needs a closer
 --- look.
 local EXTRA <const> = 1 << 8 | 1 << 9 | 1 << 17 | 1 << 18
 local PLAIN <const> = 1 << 4 | 1 << 6 | 1 << 12
-assert(PARAMS_ARRAY == E.PARAMS_ARRAY and PARAMS_OBJECT == E.PARAMS_OBJECT and HTTP == E.HTTP)
+assert(1 << 8 == E.PARAMS_ARRAY and 1 << 9 == E.PARAMS_OBJECT and HTTP == E.HTTP)
 assert(EXTRA == E.PARAMS_ARRAY | E.PARAMS_OBJECT | E.HTTP | E.BATCH)
 assert(PLAIN == E.VERSION_2 | E.METHOD | E.ID)
 local BATCH = E.BATCH
 
--- A ctx keeps its facts in the array part, which is made in one piece; consumer.lua gives them
--- names.
+-- Places in a ctx.
 local CONN <const> = 1
-local TASK <const> = 2
 local METHOD <const> = 4
-local SLOT <const> = (1 << 20) - 1
-
---- ctx of the call that each task runs, by the slot in a task's id (server/bridge/task.c). Tasks
---- reuse their slots, so an old ctx may lie here: its own task id tells.
----@type table<integer, perigee.Ctx>
-local calls = {}
-
---- The ctx of the call that a task runs, if any.
----@param task integer?
----@return perigee.Ctx?
-function M.ctx_of(task)
-  local ctx = task and calls[task & SLOT]
-  return ctx and rawget(ctx, TASK) == task and ctx or nil
-end
 
 -- ---- what goes back -----------------------------------------------------------------------------
 
@@ -93,58 +75,29 @@ local function call_error(record, bits, err)
   return answer_error(record, bits, err)
 end
 
---- What a handler means by `return nil, err`, or by raising an error on purpose.
----@param err any
+--- An error object as it goes on the wire.
+---@param err perigee.Error
 ---@return table
-local function application_error(err)
-  if errors.is(err) then return errors.wire(err.code, err.message, err.data) end
-  if type(err) == "string" then
-    return errors.wire(codes.application, err, setmetatable({ err }, core.array_mt))
-  end
-  return errors.wire(codes.application, nil, setmetatable({ err }, core.array_mt))
+local function to_wire(err)
+  return errors.wire(err.code, err.message, err.data)
 end
 
--- ---- running a handler --------------------------------------------------------------------------
+--- A handler, or what surrounds it, has returned nil and an error.
+local function returned_error(record, task, bits, err)
+  local ctx = call.ctx_of(task)
+  err = errors.from(err)
+  call.tell_error(record, ctx, err)
+  return call_error(record, bits, to_wire(err))
+end
 
----@param record perigee.Record
----@param m perigee.Method
----@param conn integer
----@param task integer
----@param method string
----@param values any what the client sent as params
----@param id any
----@param bits integer
+--- Runs a method that was found, and styles what it returns for messages that are not plain.
 local function run(record, m, conn, task, method, values, id, bits)
-  local ctx = setmetatable({ conn, task, bits, method, values, id }, record.ctx_mt)
-  calls[task & SLOT] = ctx
-  local result, err
-  if bits & PARAMS_ARRAY ~= 0 then
-    local n = #values
-    if n > m.arity and not m.is_vararg then
-      return call_error(record, bits, params.too_many(m, n))
-    elseif n == 1 then
-      result, err = m.fn(ctx, values[1])
-    elseif n == 2 then
-      result, err = m.fn(ctx, values[1], values[2])
-    else
-      result, err = m.fn(ctx, unpack(values, 1, n))
-    end
-  elseif bits & PARAMS_OBJECT ~= 0 then
-    local bound, wrong = params.by_name(m, values)
-    if not bound then return call_error(record, bits, wrong) end
-    result, err = m.fn(ctx, unpack(bound, 1, m.arity))
-  else
-    result, err = m.fn(ctx)
-  end
-  if result == nil and err then return call_error(record, bits, application_error(err)) end
-  return result
-end
-
---- Styles a result for messages that are not a plain 2.0 request.
-local function style_result(bits, value, style, status)
-  if style then return value, style, status end
+  local result, err = m.run(record, m, conn, task, method, values, id, bits)
+  if result == nil and err then return returned_error(record, task, bits, err) end
   if is_notification(bits) then return nil, E.SILENT end
-  return value, is_v1(bits) and E.RESULT_1 or E.RESULT_2
+  local style = is_v1(bits) and E.RESULT_1 or E.RESULT_2
+  if m.encode then return m.encode(result), style | E.RAW end
+  return result, style
 end
 
 local function not_found(record, bits, method)
@@ -157,7 +110,12 @@ local function not_found(record, bits, method)
     core.log("debug", "unknown notification", { path = record.path, method = method })
     return nil, E.SILENT
   end
-  return call_error(record, bits, errors.wire(codes.method_not_found, nil, { method = method }))
+  local err = errors.wire(codes.method_not_found, nil, { method = method })
+  local known = core.is_dev and record.requests.all[method]
+  if known and not known.hidden then -- elsewhere it must not be told from one that does not exist
+    err.data.dev = ("it is registered for %s only"):format(bits & HTTP ~= 0 and "websocket" or "http")
+  end
+  return call_error(record, bits, err)
 end
 
 -- ---- everything that is not plain ---------------------------------------------------------------
@@ -186,7 +144,7 @@ local function judge_form(record, bits)
 end
 
 --- Are its params something a handler could take?
-local function judge_params(record, bits, detail)
+local function judge_params(bits, detail)
   if bits & E.OVER_LIMIT ~= 0 then
     return errors.wire(codes.too_large, ("Request too large: %s over %d"):format(detail.limit, detail.max), {
       limit = detail.limit, max = detail.max, path = detail.path,
@@ -200,13 +158,13 @@ local function judge_params(record, bits, detail)
   local expected
   if bits & (E.PARAMS_OTHER | E.PARAMS_NULL) ~= 0 then
     expected = "an array or an object"
-  elseif bits & PARAMS_OBJECT ~= 0 and bits & E.VERSION_2 == 0 then
+  elseif bits & E.PARAMS_OBJECT ~= 0 and bits & E.VERSION_2 == 0 then
     expected = "an array (JSON-RPC 1.0)"
   end
   if expected then
     return errors.wire(codes.invalid_params, "Invalid params: params must be " .. expected, {
       param = "params", expected = expected,
-      got = bits & E.PARAMS_NULL ~= 0 and "null" or bits & PARAMS_OBJECT ~= 0 and "object" or "scalar",
+      got = bits & E.PARAMS_NULL ~= 0 and "null" or bits & E.PARAMS_OBJECT ~= 0 and "object" or "scalar",
     })
   end
 end
@@ -219,7 +177,9 @@ local function call_slowly(record, conn, task, method, values, id, bits, detail)
   end
   local is_answer = bits & (E.RESULT | E.ERROR) ~= 0 and bits & (E.METHOD | E.METHOD_BAD) == 0
   if is_answer and bits & E.ID ~= 0 then
-    core.log("debug", "an answer to no call", { path = record.path, id = tostring(id) })
+    if not pending.settle(conn, id, detail) then
+      core.log("debug", "an answer to no call", { path = record.path, id = tostring(id) })
+    end
     return nil, E.SILENT
   end
   local err = judge_form(record, bits)
@@ -227,12 +187,12 @@ local function call_slowly(record, conn, task, method, values, id, bits, detail)
   if bits & E.DRAINING ~= 0 then
     return call_error(record, bits, errors.wire(codes.unavailable, "Unavailable: the server is stopping"))
   end
-  err = judge_params(record, bits, detail)
+  err = judge_params(bits, detail)
   if err then return call_error(record, bits, err) end
   local registry = is_notification(bits) and record.notifications or record.requests
   local m = registry[bits & HTTP ~= 0 and "http" or "websocket"][method]
   if not m then return not_found(record, bits, method) end
-  return style_result(bits, run(record, m, conn, task, method, values, id, bits))
+  return run(record, m, conn, task, method, values, id, bits)
 end
 
 -- ---- what C calls -------------------------------------------------------------------------------
@@ -254,7 +214,12 @@ function M.call(record, conn, task, method, values, id, bits, detail)
     else
       m = record.by_http[method]
     end
-    if m then return run(record, m, conn, task, method, values, id, bits) end
+    if m then
+      local result, err = m.run(record, m, conn, task, method, values, id, bits)
+      if result == nil and err then return returned_error(record, task, bits, err) end
+      if m.encode then return m.encode(result), E.RESULT_2 | E.RAW end
+      return result
+    end
   end
   return call_slowly(record, conn, task, method, values, id, bits, detail)
 end
@@ -274,19 +239,22 @@ end
 ---@param task integer
 ---@param bits integer
 ---@param err any
----@param co thread
+---@param co thread? nil when there was no memory to keep it
 function M.failed(record, task, bits, err, co)
-  local ctx = M.ctx_of(task)
+  local ctx = call.ctx_of(task)
   local text = raised_text(err)
-  if text then err = errors.new { message = text, data = setmetatable({ text }, core.array_mt) } end
+  if text then err = errors.from(text) end
   if errors.is(err) then
-    coroutine.close(co) -- runs its to-be-closed variables
-    return call_error(record, bits, application_error(err))
+    if co then coroutine.close(co) end -- runs its to-be-closed variables
+    call.tell_error(record, ctx, err)
+    return call_error(record, bits, to_wire(err))
   end
   local fault = report.fault(err, co)
+  fault.code, fault.cause = codes.internal, err
   report.log(fault, "handler failed", {
     path = record.path, method = ctx and ctx[METHOD], conn = ctx and ("%x"):format(ctx[CONN]),
   })
+  call.tell_error(record, ctx, fault)
   local data = { error_id = fault.id }
   if core.is_dev then
     data.dev = {
@@ -295,6 +263,52 @@ function M.failed(record, task, bits, err, co)
     }
   end
   return call_error(record, bits, errors.wire(codes.internal, nil, data))
+end
+
+-- ---- time ---------------------------------------------------------------------------------------
+
+-- enum task_stop in server/bridge/task.h
+local STOP_TIMEOUT <const> = 1
+local STOP_SLICE <const> = 2
+
+--- The error that ends a task from outside.
+---@param why integer
+---@param seconds number the limit it ran over
+---@return perigee.Error
+function M.stopped(why, seconds)
+  if why == STOP_TIMEOUT or why == STOP_SLICE then
+    return errors.new { code = codes.timeout, data = { timeout = seconds } }
+  end
+  return errors.new { code = codes.cancelled }
+end
+
+--- The handler caught that error and returned all the same: its caller is told what happened.
+---@param record perigee.Record
+---@param bits integer
+---@param why integer
+---@param seconds number
+function M.late(record, bits, why, seconds)
+  return call_error(record, bits, to_wire(M.stopped(why, seconds)))
+end
+
+--- Seconds that the call of a task may take; 0: as long as it likes.
+---@param task integer
+---@return number
+function M.limit(task)
+  local ctx = call.ctx_of(task)
+  return ctx and call.entry(ctx).timeout or 0
+end
+
+--- Code has run for some time without waiting. Called from where it runs, which level 2 is.
+---@param task integer
+---@param ms integer
+function M.slow(task, ms)
+  local ctx = call.ctx_of(task)
+  local info = debug.getinfo(2, "Sl")
+  core.log("warn", "slow code: nothing else runs on this worker meanwhile", {
+    ms = ms, method = ctx and ctx[METHOD],
+    at = info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or nil,
+  }, debug.traceback("", 2))
 end
 
 --- A result (or an error's data) has no form in JSON.
@@ -306,9 +320,13 @@ end
 ---@param what string
 ---@param path string
 function M.unencodable(record, task, bits, value, style, what, path)
-  local ctx = M.ctx_of(task)
-  local id = report.new_id()
+  local ctx = call.ctx_of(task)
   local is_error = style == E.ERROR_2 or style == E.ERROR_1
+  if record.encoding.default and not is_error then
+    -- once more, with everything that has no form in JSON turned into something that has
+    return channel.convert(value, record.encoding.default), style
+  end
+  local id = report.new_id()
   core.log("error", is_error and "error data cannot be encoded" or "result cannot be encoded", {
     error_id = id, path = record.path, method = ctx and ctx[METHOD],
     at = (is_error and "error" or "result") .. path, what = what,

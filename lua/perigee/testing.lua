@@ -130,7 +130,8 @@ local function on_event(self, event)
   elseif event.type == "pong" then
     self.pongs[#self.pongs + 1] = event.data
   elseif event.type == "text" or event.type == "binary" then
-    local message = event.type == "text" and core.json_decode(event.data) or nil
+    local is_rpc = event.type == "text" and not self.is_raw
+    local message = is_rpc and core.json_decode(event.data) or nil
     if type(message) == "table" and getmetatable(message) == core.array_mt then
       self.batches[#self.batches + 1] = message
     elseif not (type(message) == "table" and sort_message(self, message)) then
@@ -142,8 +143,9 @@ end
 --- Positional params as they go on the wire.
 local function positional(...)
   local n = select("#", ...)
-  if n == 0 then return nil end
   local list = { ... }
+  while n > 0 and list[n] == nil do n = n - 1 end -- nil at the end means "not given"
+  if n == 0 then return nil end
   for i = 1, n do
     if list[i] == nil then list[i] = core.null end
   end
@@ -366,6 +368,13 @@ end
 ---@field headers? table<string, string>
 ---@field subprotocols? string[]
 
+--- On a raw path no message is JSON-RPC, whatever it looks like.
+local function is_raw(app, path)
+  for _, record in ipairs(app.consumers) do
+    if record.path == path then return record.options.raw end
+  end
+end
+
 --- Opens a WebSocket, or returns nil and the response that refused it.
 ---@param path string
 ---@param options? perigee.ConnectOptions
@@ -377,7 +386,10 @@ function TestApp:try_connect(path, options)
   one.client:upgrade(path, HOST, options.headers, options.subprotocols)
   local response = run_until(M.CALL_SECONDS, function() return one.response end)
   if not response then error(("no answer to the handshake on %s"):format(path) .. show_logs(), 2) end
-  if response.status == 101 then return one end
+  if response.status == 101 then
+    one.is_raw = is_raw(self.app, path)
+    return one
+  end
   one.client:abort()
   return nil, response
 end
@@ -456,6 +468,13 @@ function TestApp:logged(event) -- luacheck: no self
     if event == nil or entry.event == event then found[#found + 1] = entry end
   end
   return found
+end
+
+--- One of the app's own modules, as its code gets it from require.
+---@param name string "chat.rooms"
+---@return any
+function TestApp:require(name)
+  return apps.require(self.app, name)
 end
 
 --- Closes all connections and ends what the app has started. The next testing.app does it as well.

@@ -10,6 +10,7 @@
  * in a batch. */
 #include "bridge/call.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "bridge/dispatch.h"
 #include "bridge/host.h"
@@ -24,6 +25,7 @@
 
 enum {
   BATCH_AT_ONCE = 16, /* members of one batch that run at the same time */
+  ON_PEER_FACTOR = 4, /* calls that wait for the client may be this many times the limit */
   DETAIL = ENV_MALFORMED | ENV_OVER_LIMIT | ENV_OUT_OF_RANGE | ENV_RESULT | ENV_ERROR,
 };
 
@@ -57,6 +59,7 @@ struct call {
   const char *refusal_text;
   lua_Integer refusal_number;
   bool is_answered;
+  bool is_late; /* ran over its time and did not end */
 };
 _Static_assert(sizeof(struct call) <= TASK_DATA, "a call fits into its task");
 
@@ -71,6 +74,7 @@ static struct call *call_of(struct task *t) {
 
 struct answer {
   enum envelope_style style;
+  bool is_raw;     /* the value is JSON text, made by an app's codec */
   int value;       /* stack index */
   unsigned status; /* HTTP, when the consumer maps codes to statuses; 0: 200 */
 };
@@ -98,11 +102,26 @@ static struct conn *asker(struct host *h, uint64_t id, bool is_http) {
   return is_http || ws_is_open(conn) ? conn : NULL;
 }
 
+/* An error object with its members in the order people read them. */
+static bool write_error(lua_State *L, struct json_writer *w, int error) {
+  static const char *const members[] = {"code", "message", "data"};
+  for (int i = 0; i < 3; i++) {
+    if (lua_getfield(L, error, members[i]) == LUA_TNIL && i == 2) break;
+    builder_text(w->out, i == 0 ? "{\"code\":" : i == 1 ? ",\"message\":" : ",\"data\":");
+    if (!json_write(L, w, lua_gettop(L))) return false;
+  }
+  builder_byte(w->out, '}');
+  return true;
+}
+
 static bool write_answer(lua_State *L, struct builder *b, const struct call *c,
                          const struct answer *a, struct json_writer *w) {
   envelope_open(b, a->style);
   json_writer_init(w, b, host_of(L)->array_mt);
-  bool is_written = json_write(L, w, a->value);
+  bool is_error = a->style == ENV_ERROR_1 || a->style == ENV_ERROR_2;
+  bool is_written = is_error    ? write_error(L, w, a->value)
+                    : a->is_raw ? json_write_raw(L, w, &host_of(L)->scratch, a->value)
+                              : json_write(L, w, a->value);
   envelope_close(b, a->style, c->id, c->id_len);
   return is_written;
 }
@@ -148,8 +167,9 @@ static bool send_answer(lua_State *L, struct call *c, const struct answer *a,
 }
 
 /* The last word when Lua cannot help: no memory, or an error in the error path. */
-static void send_internal_error(struct host *h, struct call *c) {
-  static const char value[] = "{\"code\":-32603,\"message\":\"Internal error\"}";
+static void send_last_word(struct host *h, struct call *c, bool is_timeout) {
+  const char *value = is_timeout ? "{\"code\":-32002,\"message\":\"Timeout\"}"
+                                 : "{\"code\":-32603,\"message\":\"Internal error\"}";
   struct conn *conn = asker(h, c->conn, c->bits & ENV_HTTP);
   struct builder *b = &h->worker.out;
   struct slice slice;
@@ -161,7 +181,7 @@ static void send_internal_error(struct host *h, struct call *c) {
   else
     builder_begin(b);
   envelope_open(b, ENV_ERROR_2);
-  builder_add(b, value, sizeof value - 1);
+  builder_text(b, value);
   envelope_close(b, ENV_ERROR_2, c->id, c->id_len);
   if (is_frame) {
     if (ws_frame_end(b, WS_TEXT, &slice)) ws_send_frame(conn, slice);
@@ -180,9 +200,13 @@ static void send_internal_error(struct host *h, struct call *c) {
 static void read_answer(lua_State *L, struct answer *a) {
   int top = lua_gettop(L);
   a->value = top - 2;
-  a->style = lua_isnil(L, top - 1) ? ENV_RESULT_2 : (enum envelope_style)lua_tointeger(L, top - 1);
+  lua_Integer style = lua_isnil(L, top - 1) ? ENV_RESULT_2 : lua_tointeger(L, top - 1);
+  a->style = (enum envelope_style)(style & ~ENV_RAW);
+  a->is_raw = style & ENV_RAW;
   a->status = (unsigned)lua_tointeger(L, top);
 }
+
+static int say(lua_State *L, int status, lua_KContext ctx);
 
 static int say_unencodable(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
@@ -191,11 +215,33 @@ static int say_unencodable(lua_State *L, int status, lua_KContext ctx) {
   struct json_writer w;
   struct answer a;
   read_answer(L, &a);
-  if (send_answer(L, c, &a, &w))
+  if (send_answer(L, c, &a, &w)) {
     c->is_answered = true;
-  else
-    send_internal_error(t->host, c);
+    return 0;
+  }
+  static struct log_limit limit = LOG_LIMIT(10);
+  struct log_line l;
+  if (log_begin_limited(&l, &limit, LOG_ERROR, "an answer cannot be encoded")) {
+    log_str(&l, "path", c->consumer->path);
+    log_str(&l, "what", w.error);
+    log_str(&l, "at", w.path + w.path_at);
+    log_end(&l);
+  }
+  send_last_word(t->host, c, false);
   return 0;
+}
+
+/* The handler has caught the error that should have ended it: what it returns comes too late. */
+static int say_late(lua_State *L, struct task *t) {
+  struct call *c = call_of(t);
+  c->is_late = true;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.late);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, c->bits);
+  lua_pushinteger(L, t->stop);
+  lua_pushnumber(L, t->stop_seconds);
+  lua_callk(L, 4, 3, (lua_KContext)t, say);
+  return say(L, LUA_OK, (lua_KContext)t);
 }
 
 static int say(lua_State *L, int status, lua_KContext ctx) {
@@ -205,6 +251,7 @@ static int say(lua_State *L, int status, lua_KContext ctx) {
   struct json_writer w;
   struct answer a;
   if (c->is_answered) return 0; /* what failed had nobody waiting for it */
+  if (t->stop != STOP_NOT && !t->is_failing && !c->is_late) return say_late(L, t);
   read_answer(L, &a);
   if (send_answer(L, c, &a, &w)) {
     c->is_answered = true;
@@ -323,6 +370,27 @@ static int failed_body(lua_State *L) {
   return say(L, LUA_OK, (lua_KContext)t);
 }
 
+/* ---- how many at once ---------------------------------------------------------------------------- */
+
+void call_weigh(struct conn *conn) {
+  struct peer *p = peer_of(conn);
+  uint32_t most = p->consumer->limits.calls, held = p->calls + p->n_queued;
+  /* Calls that wait for the client cannot end while it is not read: they do not count, up to a
+   * point, or a client that never answers could pile them up. */
+  if (held - p->on_peer >= most || held >= most * ON_PEER_FACTOR) {
+    if (!(conn->pauses & PAUSE_CALLS)) metric_add(&conn->worker->metrics.call_pauses, 1);
+    conn_pause(conn, PAUSE_CALLS);
+  } else {
+    conn_resume(conn, PAUSE_CALLS);
+  }
+}
+
+void call_on_peer(struct conn *conn, int change) {
+  struct peer *p = peer_of(conn);
+  p->on_peer = (uint32_t)((int)p->on_peer + change);
+  if (ws_is_open(conn)) call_weigh(conn);
+}
+
 /* ---- the task ------------------------------------------------------------------------------------ */
 
 static void call_waits(struct task *t) {
@@ -332,13 +400,22 @@ static void call_waits(struct task *t) {
   c->id = c->id_copy = mem_dup(c->id, c->id_len);
 }
 
+static double call_limit(lua_State *L, struct task *t) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.limit);
+  lua_pushinteger(L, (lua_Integer)task_id(t));
+  lua_call(L, 1, 1);
+  double seconds = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return seconds;
+}
+
 static void call_failed(struct task *t) {
   lua_pushcfunction(t->co, failed_body);
   lua_pushlightuserdata(t->co, t);
 }
 
 static void call_gave_up(struct task *t) {
-  send_internal_error(t->host, call_of(t));
+  send_last_word(t->host, call_of(t), t->stop == STOP_SLICE);
 }
 
 static void call_released(struct task *t) {
@@ -347,10 +424,8 @@ static void call_released(struct task *t) {
   free(c->id_copy);
   c->id_copy = NULL;
   if (conn) {
-    struct peer *p = peer_of(conn);
-    p->calls--;
-    if (p->calls < c->consumer->limits.calls) conn_resume(conn, PAUSE_CALLS);
-    if (p->is_leaving && p->calls == 0) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+    peer_of(conn)->calls--;
+    dispatch_released(conn);
   }
   if (c->batch) batch_end_member(c->batch);
 }
@@ -358,6 +433,7 @@ static void call_released(struct task *t) {
 static const struct task_kind kind = {
     .name = "call",
     .waits = call_waits,
+    .limit = call_limit,
     .failed = call_failed,
     .gave_up = call_gave_up,
     .released = call_released,
@@ -374,19 +450,15 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
   metric_add(&h->worker.metrics.calls, 1);
   if (!t) { /* no memory in Lua, not even for a coroutine */
     struct call c = *call;
-    send_internal_error(h, &c);
+    send_last_word(h, &c, false);
     if (c.batch) batch_end_member(c.batch);
     return;
   }
   *call_of(t) = *call;
   p->calls++;
   task_run(t, body);
-  /* reading the id again, as the connection may be gone */
-  conn = worker_conn(&h->worker, call->conn);
-  if (conn && peer_of(conn)->calls >= call->consumer->limits.calls && !(call->bits & ENV_HTTP)) {
-    metric_add(&h->worker.metrics.call_pauses, 1);
-    conn_pause(conn, PAUSE_CALLS);
-  }
+  conn = worker_conn(&h->worker, call->conn); /* it may be gone */
+  if (conn && p->calls && !(call->bits & ENV_HTTP)) call_weigh(conn);
 }
 
 /* ---- batches ------------------------------------------------------------------------------------- */
@@ -435,7 +507,8 @@ static void batch_pump(struct batch *b) {
   struct host *h = b->host;
   if (b->is_pumping) return;
   b->is_pumping = true;
-  while (b->begun < b->n && b->begun - b->ended < BATCH_AT_ONCE) {
+  uint32_t at_once = b->consumer->is_strict ? 1 : BATCH_AT_ONCE;
+  while (b->begun < b->n && b->begun - b->ended < at_once) {
     struct conn *conn = asker(h, b->conn, b->is_http);
     if (!conn) { /* nobody waits for the rest */
       b->ended += b->n - b->begun;

@@ -18,6 +18,12 @@ struct conn;
 enum { MEDIA_TYPES = 3 };
 extern const char *const media_types[MEDIA_TYPES];
 
+/* A call of this connection began (1) or ceased (-1) to wait for an answer of the client's. */
+void call_on_peer(struct conn *conn, int change);
+
+/* Stops or resumes reading a WebSocket as its calls in flight ask for. */
+void call_weigh(struct conn *conn);
+
 /* A message of JSON-RPC, single or batch, from a WebSocket or a POST body. The text is valid UTF-8
  * unless is_text_bad, in which case it is answered as unreadable. Borrowed until this returns. */
 void call_message(struct host *h, struct conn *conn, const char *text, size_t n, bool is_http,

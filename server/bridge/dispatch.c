@@ -25,6 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CONNECT_SECONDS = 30 }; /* a connect hook may take; the client waits for its 101 */
+
 #define PLAIN_TEXT .type = "text/plain; charset=utf-8", .type_len = 25
 
 /* ---- refusing ------------------------------------------------------------------------------------ */
@@ -340,7 +342,14 @@ static void connect_released(struct task *t) {
   refuse(conn, 500, NULL);
 }
 
-static const struct task_kind connect_kind = {.name = "connect", .released = connect_released};
+static double connect_limit(lua_State *L, struct task *t) {
+  (void)L;
+  (void)t;
+  return CONNECT_SECONDS;
+}
+
+static const struct task_kind connect_kind = {
+    .name = "connect", .limit = connect_limit, .released = connect_released};
 
 static int receive_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
@@ -357,10 +366,8 @@ static int receive_body(lua_State *L) {
 static void receive_released(struct task *t) {
   struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
   if (!conn) return;
-  struct peer *p = peer_of(conn);
-  p->calls--;
-  if (p->calls < p->consumer->limits.calls) conn_resume(conn, PAUSE_CALLS);
-  if (p->is_leaving && p->calls == 0) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+  peer_of(conn)->calls--;
+  dispatch_released(conn);
 }
 
 static const struct task_kind receive_kind = {.name = "receive", .released = receive_released};
@@ -401,6 +408,7 @@ static void begin_disconnect(struct host *h, struct conn *conn, unsigned code, c
   memcpy(hook->reason, reason, n);
   hook->reason[n] = '\0';
   p->head = NULL;
+  task_names(t, p->consumer->path, conn_id(conn));
   h->n_disconnecting++;
   task_run_soon(t, disconnect_body); /* we may be inside a handler that closed its connection */
 }
@@ -411,12 +419,14 @@ static void begin_connect(struct host *h, struct conn *conn) {
   struct peer *p = peer_of(conn);
   struct task *t = task_begin(h, &connect_kind);
   p->is_opening = true;
+  ws_expect(conn);
   if (!t) {
     p->is_opening = false;
     refuse(conn, 503, "out of memory");
     return;
   }
   *hook_of(t) = (struct hook){.consumer = p->consumer, .conn = conn_id(conn)};
+  task_names(t, p->consumer->path, conn_id(conn));
   task_run(t, connect_body);
 }
 
@@ -425,7 +435,7 @@ static void on_request(struct conn *conn, const struct http_request *r) {
   struct peer *p = peer_of(conn);
   if (!p->consumer) return; /* a folder's file is on its way */
   if (handshake_is_wanted(r)) {
-    if (p->consumer->has_connect)
+    if (p->consumer->has_connect || h->watches_conns)
       begin_connect(h, conn);
     else
       accept_handshake(conn, NULL, NULL, 0);
@@ -438,6 +448,7 @@ static void on_request(struct conn *conn, const struct http_request *r) {
 static void on_gone(struct conn *conn) {
   struct peer *p = peer_of(conn);
   p->is_opening = false;
+  ws_forget(conn);
   groups_leave_all(&host_of_conn(conn)->groups, conn); /* a connect hook may have joined some */
   if (p->transfer) files_abandon(p->transfer);
 }
@@ -467,13 +478,14 @@ static void begin_receive(struct host *h, struct conn *conn, bool is_binary, con
   }
   *hook_of(t) = (struct hook){.consumer = p->consumer, .conn = id, .data = data, .len = n,
                               .is_binary = is_binary};
+  task_names(t, p->consumer->path, id);
   p->calls++;
   task_run(t, receive_body);
   conn = worker_conn(&h->worker, id);
-  if (conn && p->calls >= p->consumer->limits.calls) conn_pause(conn, PAUSE_CALLS);
+  if (conn && p->calls) call_weigh(conn);
 }
 
-static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t n) {
+static void deliver(struct conn *conn, bool is_binary, const uint8_t *data, size_t n) {
   struct host *h = host_of_conn(conn);
   const struct consumer *c = peer_of(conn)->consumer;
   if (!is_binary && !c->is_raw) {
@@ -486,11 +498,101 @@ static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t 
   }
 }
 
+/* ---- strict ordering ----------------------------------------------------------------------------- */
+
+/* A message that waits until the connection's calls before it have ended. */
+struct queued {
+  struct queued *next;
+  bool is_binary;
+  uint32_t len;
+  uint8_t data[];
+};
+
+static void enqueue(struct conn *conn, bool is_binary, const uint8_t *data, size_t n) {
+  struct peer *p = peer_of(conn);
+  struct queued *q = mem_alloc(sizeof *q + n);
+  q->next = NULL;
+  q->is_binary = is_binary;
+  q->len = (uint32_t)n;
+  if (n) memcpy(q->data, data, n);
+  if (!p->queued) p->queued_end = &p->queued;
+  *p->queued_end = q;
+  p->queued_end = &q->next;
+  p->n_queued++;
+  call_weigh(conn);
+}
+
+static void drop_queued(struct peer *p) {
+  while (p->queued) {
+    struct queued *q = p->queued;
+    p->queued = q->next;
+    free(q);
+  }
+  p->n_queued = 0;
+}
+
+/* The client's answer to a call of ours is what a running call waits for: it must not queue. */
+static bool is_answer(struct host *h, const uint8_t *data, size_t n) {
+  struct envelope e;
+  envelope_read(&e, (const char *)data, n, &h->scratch);
+  return e.bits & (ENV_RESULT | ENV_ERROR) && !(e.bits & (ENV_METHOD | ENV_METHOD_BAD));
+}
+
+void dispatch_turn(struct host *h) {
+  uint64_t *ids = h->released;
+  uint32_t n = h->n_released;
+  h->released = NULL;
+  h->n_released = h->cap_released = 0;
+  for (uint32_t i = 0; i < n; i++) {
+    struct conn *conn;
+    while ((conn = worker_conn(&h->worker, ids[i])) && ws_is_open(conn)) {
+      struct peer *p = peer_of(conn);
+      struct queued *q = p->queued;
+      if (!q || p->calls) break;
+      p->queued = q->next;
+      p->n_queued--;
+      deliver(conn, q->is_binary, q->data, q->len);
+      free(q);
+    }
+    if (conn && ws_is_open(conn)) call_weigh(conn);
+  }
+  free(ids);
+}
+
+void dispatch_released(struct conn *conn) {
+  struct host *h = host_of_conn(conn);
+  struct peer *p = peer_of(conn);
+  if (!ws_is_open(conn)) return;
+  if (p->queued && p->calls == 0) {
+    if (h->n_released == h->cap_released) {
+      h->cap_released = h->cap_released ? h->cap_released * 2 : 16;
+      h->released = mem_realloc(h->released, h->cap_released * sizeof *h->released);
+    }
+    h->released[h->n_released++] = conn_id(conn);
+    worker_hurry(&h->worker);
+  } else if (p->is_leaving && p->calls == 0) {
+    ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+    return;
+  }
+  call_weigh(conn);
+}
+
+static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t n) {
+  struct host *h = host_of_conn(conn);
+  struct peer *p = peer_of(conn);
+  bool must_wait = p->consumer->is_strict && (p->calls || p->queued);
+  if (must_wait && (is_binary || !is_answer(h, data, n)))
+    enqueue(conn, is_binary, data, n);
+  else
+    deliver(conn, is_binary, data, n);
+}
+
 static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, size_t n) {
   struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
   groups_leave_all(&h->groups, conn);
-  if (p->is_known || p->consumer->has_disconnect) begin_disconnect(h, conn, code, reason, n);
+  drop_queued(p);
+  if (p->is_known || p->consumer->has_disconnect || h->watches_conns) begin_disconnect(h, conn, code, reason, n);
   free(p->head);
   p->head = NULL;
 }
@@ -539,6 +641,7 @@ int l_reject(lua_State *L) {
     struct http_answer answer = {.status = (unsigned)status, PLAIN_TEXT, .extra = headers,
                                  .extra_len = n, .is_last = true};
     peer_of(conn)->is_opening = false;
+    ws_forget(conn);
     http_answer_text(conn, &answer, body);
   }
   lua_pushboolean(L, is_opening);
@@ -562,6 +665,11 @@ int l_head(lua_State *L) {
   lua_pushlstring(L, r->base, r->head_len);
   lua_concat(L, 2);
   return 1;
+}
+
+int l_watch_conns(lua_State *L) {
+  host_of(L)->watches_conns = lua_toboolean(L, 1);
+  return 0;
 }
 
 int l_touch(lua_State *L) {

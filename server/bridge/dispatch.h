@@ -7,12 +7,20 @@
 
 #include <lua.h>
 
+struct host;
+
 /* dispatch.c -- what connections ask for, brought to consumers, folders and hooks.
  *
  * Routes, methods, content types, origins and handshakes are judged here, without Lua. */
 
 extern const struct http_handler dispatch_http;
 extern const struct ws_handler dispatch_ws;
+
+/* One of a connection's calls has ended: go on with what waited for it. */
+void dispatch_released(struct conn *conn);
+
+/* At each turn: messages of strictly ordered connections whose turn has come. */
+void dispatch_turn(struct host *h);
 
 enum { CORS_LINES_MAX = 800 };
 /* Header lines that let the page of another, allowed origin read the answer to the request in
@@ -29,6 +37,8 @@ int l_accept(lua_State *L);
 int l_reject(lua_State *L);
 /* head(conn): "address port\r\n" and the raw request head, or nil when the connection is gone. */
 int l_head(lua_State *L);
+/* watch_conns(bool): Lua wants to see every connection open and close. */
+int l_watch_conns(lua_State *L);
 /* touch(conn): there is an instance now, so Lua must hear of the end. False when it is over. */
 int l_touch(lua_State *L);
 

@@ -261,7 +261,8 @@ void envelope_open(struct builder *b, enum envelope_style style) {
   case ENV_ERROR_2: builder_add(b, "{\"jsonrpc\":\"2.0\",\"error\":", 25); break;
   case ENV_RESULT_1: builder_add(b, "{\"result\":", 10); break;
   case ENV_ERROR_1: builder_add(b, "{\"result\":null,\"error\":", 23); break;
-  case ENV_SILENT: break;
+  case ENV_SILENT:
+  case ENV_RAW: break;
   }
 }
 

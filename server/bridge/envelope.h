@@ -81,6 +81,7 @@ enum envelope_style {
   ENV_ERROR_2 = 2,
   ENV_RESULT_1 = 3, /* {"result":R,"error":null,"id":I} */
   ENV_ERROR_1 = 4,
+  ENV_RAW = 1 << 8, /* with one of those: the value is JSON text already */
 };
 
 /* Writes what stands before and after the value. id len 0 writes null. */

@@ -81,6 +81,7 @@ void host_post(struct host *h, enum host_mail what) {
 static bool on_turn(void *owner) {
   struct host *h = owner;
   bool is_more = tasks_turn(h);
+  dispatch_turn(h);
   groups_rewind(&h->groups);
   ltest_turn(h);
   if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 &&
@@ -210,5 +211,6 @@ bool host_close(struct host *h) {
   groups_fini(&h->groups);
   routes_free(h->routes);
   consumers_free(h);
+  free(h->released);
   return is_clean;
 }

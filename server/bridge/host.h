@@ -29,6 +29,10 @@ struct host_entries {
   int disconnect;  /* perigee.lifecycle.disconnect */
   int receive;     /* perigee.lifecycle.receive */
   int report;      /* perigee.report */
+  int slow;        /* perigee.rpc.slow */
+  int stopped;     /* perigee.rpc.stopped */
+  int late;        /* perigee.rpc.late */
+  int limit;       /* perigee.rpc.limit */
 };
 
 struct host {
@@ -37,6 +41,7 @@ struct host {
   lua_State *L; /* the main state; tasks run on coroutines of it */
   struct memory memory; /* L's */
   struct tasks tasks;
+  struct slice_watch slice;
   struct json_scratch scratch;
   const void *array_mt; /* identity of the array metatable */
   int array_mt_ref;
@@ -44,6 +49,9 @@ struct host {
   const struct settings *settings; /* borrowed, read-only, shared by all hosts */
   struct routes *routes;           /* owned; what the apps of today serve */
   struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
+  bool watches_conns;              /* signals want to hear of every connection */
+  uint64_t *released;              /* owned: strictly ordered connections that may go on */
+  uint32_t n_released, cap_released;
   uint32_t n_disconnecting;        /* disconnect hooks that have not ended */
   uint64_t quiet_task;             /* a test's task that waits for quiet; 0: none */
   uint32_t quiet_wait;             /* its wait */

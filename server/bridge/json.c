@@ -32,17 +32,21 @@ enum {
 /* ---- paths of offending values -------------------------------------------------------------------- */
 
 /* Paths grow from the back, as the error travels from the inside out. A path that is too long
- * keeps its inner end. */
+ * keeps its inner end, behind dots; path[0] tells that it was cut. */
 static void path_prepend(char *path, size_t *at, const char *s, size_t n) {
-  if (*at < n) {
-    n = *at;
+  enum { DOTS = 3 };
+  if (path[0]) return;
+  if (*at < n + DOTS + 1) {
+    path[0] = '.';
+    n = DOTS;
+    s = "...";
   }
   *at -= n;
   memcpy(path + *at, s, n);
 }
 
 static void path_start(char *path, size_t *at) {
-  path[JSON_PATH_MAX - 1] = '\0';
+  path[0] = path[JSON_PATH_MAX - 1] = '\0';
   *at = JSON_PATH_MAX - 1;
 }
 
@@ -833,4 +837,17 @@ bool json_write(lua_State *L, struct json_writer *w, int index) {
   bool is_written = write_value(L, w, lua_absindex(L, index), 0);
   lua_settop(L, top);
   return is_written;
+}
+
+bool json_write_raw(lua_State *L, struct json_writer *w, struct json_scratch *scratch, int index) {
+  struct json_reader r;
+  size_t n;
+  if (lua_type(L, index) != LUA_TSTRING) return no_form(w, "a codec's text that is no string");
+  const char *s = lua_tolstring(L, index, &n);
+  if (!utf8_is_valid((const uint8_t *)s, n)) return no_form(w, "a codec's text that is not UTF-8");
+  json_reader_init(&r, s, n, NULL, scratch, 0);
+  if (json_skip(&r) != JSON_OK || !json_at_end(&r))
+    return no_form(w, "a codec's text that is not JSON");
+  builder_add(w->out, s, n);
+  return true;
 }

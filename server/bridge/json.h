@@ -33,7 +33,7 @@ enum json_status {
   JSON_RANGE,     /* JSON, but a number that no Lua number can hold */
 };
 
-enum { JSON_PATH_MAX = 256, JSON_DEPTH_MAX = 128 };
+enum { JSON_PATH_MAX = 160, JSON_DEPTH_MAX = 128 };
 
 /* Memory for unescaping, kept between texts by whoever owns it. */
 struct json_scratch {
@@ -91,6 +91,9 @@ void json_writer_init(struct json_writer *w, struct builder *out, const void *ar
 /* Writes the value at index [-0, +0, -]. False with error and path set when it has no form in JSON;
  * the message in progress is then incomplete and must be aborted. Runs no Lua, raises nothing. */
 bool json_write(lua_State *L, struct json_writer *w, int index);
+
+/* Writes the JSON text at index as it is, once it was found to be JSON. False like json_write. */
+bool json_write_raw(lua_State *L, struct json_writer *w, struct json_scratch *scratch, int index);
 
 /* Writes a string value that is known to be valid UTF-8 or fails like json_write. */
 bool json_write_string(struct json_writer *w, const char *s, size_t n);

@@ -105,6 +105,7 @@ static void consumer_update(lua_State *L, struct host *h, struct consumer *c, in
   c->app = mem_strdup(lua_tostring(L, -1));
   lua_pop(L, 1);
   c->is_raw = read_flag(L, t, "raw");
+  c->is_strict = read_flag(L, t, "strict");
   c->has_connect = read_flag(L, t, "connect");
   c->has_disconnect = read_flag(L, t, "disconnect");
   c->has_receive = read_flag(L, t, "receive");

@@ -22,6 +22,7 @@ struct consumer {
   char *app;
   int record;           /* registry reference of its Lua record (perigee.consumer) */
   bool is_raw;          /* frames go to `receive` */
+  bool is_strict;       /* messages of a connection one after the other */
   bool has_connect;     /* Lua wants to see connections open: a hook or groups */
   bool has_disconnect;  /* Lua wants to see every connection close */
   bool has_receive;
@@ -42,7 +43,7 @@ struct public_folder {
 struct routes;
 
 /* Builds routes from a list of Lua tables:
- *   { kind = "consumer", path=, app=, record=, raw=, connect=, disconnect=, receive=, mapped=,
+ *   { kind = "consumer", path=, app=, record=, raw=, connect=, disconnect=, receive=, mapped=, strict=,
  *     origins = {..} or nil, subprotocols = {..} or nil, limits = {..} }
  *   { kind = "public", prefix=, dir= }
  * [-0, +0, e]. Replaces host->routes only when it did not raise. For Lua: core.serve(list). */

@@ -103,6 +103,8 @@ void settings_read(lua_State *L, int index, struct settings *s) {
   };
   s->lua_memory = (size_t)get_uint(L, index, "lua_memory");
   s->grace_ms = get_ms(L, index, "grace");
+  s->slice_warn_ms = get_ms(L, index, "slice_warn");
+  s->slice_stop_ms = get_ms(L, index, "slice_stop");
   s->max_conns = get_u32(L, index, "max_connections");
 }
 

@@ -43,6 +43,7 @@ struct settings {
   struct call_limits call;
   size_t lua_memory;  /* bytes per worker */
   uint64_t grace_ms;  /* for draining */
+  uint64_t slice_warn_ms, slice_stop_ms; /* Lua running without waiting */
   unsigned max_conns; /* per worker; 0: what file descriptors allow */
 };
 

@@ -202,8 +202,10 @@ static int l_embedded(lua_State *L) {
 /* lua/perigee/_meta/core.lua describes each of these; tests/rules compares the names. */
 static const luaL_Reg core[] = {
     {"accept", l_accept},
+    {"cancel", l_cancel},
     {"close", l_close},
     {"count_fault", l_count_fault},
+    {"deadline", l_deadline},
     {"embedded", l_embedded},
     {"error", l_error},
     {"group_add", l_group_add},
@@ -213,17 +215,23 @@ static const luaL_Reg core[] = {
     {"head", l_head},
     {"is_open", l_is_open},
     {"is_origin_pattern", l_is_origin_pattern},
+    {"is_stopping", l_is_stopping},
+    {"is_task", l_is_task},
     {"json_decode", l_json_decode},
     {"json_encode", l_json_encode},
     {"log", l_log},
+    {"members", l_members},
     {"memory", l_memory},
     {"metrics", l_metrics},
     {"notify", l_notify},
     {"now", l_now},
     {"park", l_park},
+    {"peer_wait", l_peer_wait},
     {"publish", l_publish},
     {"raised", l_raised},
+    {"record", l_record},
     {"reject", l_reject},
+    {"request", l_request},
     {"running", l_running},
     {"send", l_send},
     {"serve", l_serve},
@@ -231,6 +239,7 @@ static const luaL_Reg core[] = {
     {"touch", l_touch},
     {"wait_open", l_wait_open},
     {"wake", l_wake},
+    {"watch_conns", l_watch_conns},
     {"ws_client", l_ws_client},
     {NULL, NULL},
 };
@@ -251,7 +260,7 @@ static const struct {
     {"BATCH", ENV_BATCH},               {"DRAINING", ENV_DRAINING},
     {"SILENT", ENV_SILENT},             {"RESULT_2", ENV_RESULT_2},
     {"ERROR_2", ENV_ERROR_2},           {"RESULT_1", ENV_RESULT_1},
-    {"ERROR_1", ENV_ERROR_1},
+    {"ERROR_1", ENV_ERROR_1},           {"RAW", ENV_RAW},
 };
 
 static int open_core(lua_State *L) {
@@ -323,6 +332,14 @@ static int open_libraries(lua_State *L) {
   struct host *h = host_of(L);
   const char *lua_path = lua_touserdata(L, 1);
   luaL_openlibs(L);
+  lua_getglobal(L, "coroutine");
+  lua_pushcfunction(L, l_resume);
+  lua_setfield(L, -2, "resume");
+  lua_pushcfunction(L, l_wrap);
+  lua_setfield(L, -2, "wrap");
+  lua_pushcfunction(L, l_close_coroutine);
+  lua_setfield(L, -2, "close");
+  lua_pop(L, 1);
   lua_newtable(L); /* the array metatable; its __name shows in error messages */
   lua_pushliteral(L, "perigee.array");
   lua_setfield(L, -2, "__name");
@@ -396,6 +413,10 @@ int state_boot(lua_State *L) {
       .connect = take(L, "perigee.lifecycle", "connect"),
       .disconnect = take(L, "perigee.lifecycle", "disconnect"),
       .receive = take(L, "perigee.lifecycle", "receive"),
+      .slow = take(L, "perigee.rpc", "slow"),
+      .stopped = take(L, "perigee.rpc", "stopped"),
+      .late = take(L, "perigee.rpc", "late"),
+      .limit = take(L, "perigee.rpc", "limit"),
   };
   return 0;
 }

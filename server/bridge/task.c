@@ -5,9 +5,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/host.h"
+#include "bridge/settings.h"
 
 #include <lauxlib.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +19,118 @@ enum {
   FREE_MAX = 256, /* idle tasks that keep their coroutine */
 };
 
+/* A coroutine that app code resumed itself, on the C stack of whoever did. */
+struct nested {
+  lua_State *co;
+  struct nested *outer;
+};
+
 static void resume(struct task *t, int n_args);
+
+/* ---- slices --------------------------------------------------------------------------------------- */
+
+/* Lua is about to run, or has stopped running. */
+static void slice_border(struct host *h) {
+  unsigned serial = atomic_load_explicit(&h->slice.serial, memory_order_relaxed);
+  atomic_store_explicit(&h->slice.serial, serial + 1, memory_order_relaxed);
+}
+
+static void slice_begin(struct host *h) {
+  slice_border(h);
+}
+
+static void slice_end(struct host *h) {
+  slice_border(h);
+  if (atomic_load_explicit(&h->slice.request, memory_order_relaxed) != SLICE_NONE)
+    atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
+}
+
+static _Thread_local struct host *signalled_host;
+
+/* Runs after the next instruction of code that has run for too long. */
+static void on_slice_hook(lua_State *L, lua_Debug *ar) {
+  struct host *h = host_of(L);
+  struct task *t = h->tasks.running;
+  (void)ar;
+  switch (atomic_load_explicit(&h->slice.request, memory_order_relaxed)) {
+  case SLICE_WARN:
+    atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
+    lua_sethook(L, NULL, 0, 0);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.slow);
+    lua_pushinteger(L, t ? (lua_Integer)task_id(t) : 0);
+    lua_pushinteger(L, (lua_Integer)h->settings->slice_warn_ms);
+    lua_call(L, 2, 0);
+    return;
+  case SLICE_STOP:
+    if (t) {
+      t->stop = STOP_SLICE;
+      t->stop_seconds = (double)h->settings->slice_stop_ms / 1000;
+    }
+    if (t && lua_isyieldable(L)) {
+      /* Never resumed again: no pcall can keep it, and what is left to close is closed with hooks
+       * on. (An error raised here would leave them off, and a __close that loops could not be
+       * ended.) */
+      lua_yield(L, 0);
+      return;
+    }
+    /* Inside a C function, or while an app is loaded. Stays armed: code that catches this error
+     * gets it again at its next instruction. */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.stopped);
+    lua_pushinteger(L, STOP_SLICE);
+    lua_pushnumber(L, (lua_Number)h->settings->slice_stop_ms / 1000);
+    lua_call(L, 2, 1);
+    lua_error(L);
+    return;
+  default: lua_sethook(L, NULL, 0, 0); /* armed too late: that slice is over */
+  }
+}
+
+/* On the worker's own thread, so nothing it looks at can change meanwhile. lua_sethook may be called
+ * from a signal handler (the manual's words; lua.c does it on Ctrl-C). */
+static void on_slice_signal(int signal) {
+  struct host *h = signalled_host;
+  (void)signal;
+  if (!h || !(atomic_load_explicit(&h->slice.serial, memory_order_relaxed) & 1)) return;
+  for (struct nested *n = h->tasks.nested; n; n = n->outer)
+    lua_sethook(n->co, on_slice_hook, LUA_MASKCOUNT, 1);
+  lua_sethook(h->tasks.running ? h->tasks.running->co : h->L, on_slice_hook, LUA_MASKCOUNT, 1);
+}
+
+enum { SLICE_SIGNAL = SIGURG }; /* ignored by default, so a stray one does no harm */
+
+void slice_watch_begin(struct host *h) {
+  struct sigaction action = {.sa_handler = on_slice_signal, .sa_flags = SA_RESTART};
+  signalled_host = h;
+  sigaction(SLICE_SIGNAL, &action, NULL);
+}
+
+void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now, uint64_t warn_ms,
+                      uint64_t stop_ms) {
+  struct slice_watch *s = &h->slice;
+  unsigned serial = atomic_load_explicit(&s->serial, memory_order_relaxed);
+  if (serial != s->last || !(serial & 1)) {
+    s->last = serial;
+    s->since = now;
+    s->asked = SLICE_NONE;
+    return;
+  }
+  uint64_t ran = now - s->since;
+  int want = ran >= stop_ms ? SLICE_STOP : ran >= warn_ms ? SLICE_WARN : SLICE_NONE;
+  if (want > s->asked) {
+    s->asked = (uint8_t)want;
+    atomic_store_explicit(&s->request, want, memory_order_relaxed);
+    pthread_kill(thread, SLICE_SIGNAL);
+  } else if (want == SLICE_STOP && ran >= stop_ms << (s->asked - SLICE_STOP + 1)) {
+    /* No hook reaches it. Said after twice the time, four times, and so on. */
+    struct log_line l;
+    if (s->asked < 40) s->asked++;
+    if (log_begin(&l, LOG_ERROR, "a worker is held by a C function or a __gc, and cannot be freed")) {
+      log_uint(&l, "worker", h->worker.index);
+      log_uint(&l, "ms", ran);
+      log_end(&l);
+    }
+  }
+}
 
 /* ---- protected calls on the main state ----------------------------------------------------------- */
 
@@ -25,7 +139,11 @@ bool task_protect(struct host *h, lua_CFunction fn, void *arg, int nresults) {
   if (!lua_checkstack(L, 4)) return false;
   lua_pushcfunction(L, fn);
   lua_pushlightuserdata(L, arg);
-  return lua_pcall(L, 1, nresults, 0) == LUA_OK;
+  bool is_outermost = !h->tasks.running;
+  if (is_outermost) slice_begin(h);
+  int status = lua_pcall(L, 1, nresults, 0);
+  if (is_outermost) slice_end(h);
+  return status == LUA_OK;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------- */
@@ -94,9 +212,19 @@ struct task *task_begin(struct host *h, const struct task_kind *kind) {
   t->serial = ++h->tasks.serial;
   t->state = TASK_READY;
   t->has_waited = t->is_failing = t->is_early = false;
+  t->stop = STOP_NOT;
+  t->path = NULL;
+  t->conn = 0;
+  t->path = NULL;
+  t->conn = 0;
   t->next = NULL;
   metric_add(&h->worker.metrics.tasks, 1);
   return t;
+}
+
+void task_names(struct task *t, const char *path, uint64_t conn) {
+  t->path = path;
+  t->conn = conn;
 }
 
 /* The code is done: back to the free list, or gone when there are enough. */
@@ -104,6 +232,7 @@ static void task_end(struct task *t) {
   struct host *h = t->host;
   struct tasks *ts = &h->tasks;
   deadline_unset(&h->worker.deadlines, &t->deadline);
+  deadline_unset(&h->worker.deadlines, &t->limit);
   if (t->kind->released) t->kind->released(t);
   if (t->is_early) luaL_unref(h->L, LUA_REGISTRYINDEX, t->early);
   if (t->is_failing) luaL_unref(h->L, LUA_REGISTRYINDEX, t->failure);
@@ -129,6 +258,7 @@ void tasks_fini(struct host *h) {
     if (!t) continue;
     if (t->state != TASK_FREE) {
       deadline_unset(&h->worker.deadlines, &t->deadline);
+      deadline_unset(&h->worker.deadlines, &t->limit);
       if (t->kind->released) t->kind->released(t);
     }
     free(t);
@@ -144,6 +274,8 @@ static void log_lost(struct task *t, lua_State *L, const char *event) {
   struct log_line l;
   if (!log_begin_limited(&l, &limit, LOG_ERROR, event)) return;
   log_str(&l, "task", t->kind->name);
+  if (t->path) log_str(&l, "path", t->path);
+  if (t->stop == STOP_SLICE) log_str(&l, "why", "it ran on while it was being ended");
   /* lua_tostring of a number would allocate */
   log_str(&l, "error", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
                                                       : lua_typename(L, lua_type(L, -1)));
@@ -162,8 +294,10 @@ static int bury(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
   lua_State *dead = t->co;
   lua_createtable(L, 2, 0);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, t->anchor);
-  lua_rawseti(L, -2, 2);
+  if (!t->is_exhausted) { /* else its stack is gone already */
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->anchor);
+    lua_rawseti(L, -2, 2);
+  }
   lua_xmove(dead, L, 1);
   lua_rawseti(L, -2, 1);
   lua_State *fresh = lua_newthread(L);
@@ -178,12 +312,18 @@ static int report_body(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.report);
   task_failure(L, t);
   lua_pushstring(L, t->kind->name);
-  lua_call(L, 3, 0);
+  lua_pushstring(L, t->path);
+  lua_pushinteger(L, (lua_Integer)t->conn);
+  lua_call(L, 5, 0);
   return 0;
 }
 
-static void fail(struct task *t) {
+static void fail(struct task *t, int status) {
   struct host *h = t->host;
+  t->is_exhausted = status == LUA_ERRMEM;
+  /* What filled the memory may well hang on this coroutine's stack: without letting go of it there
+   * is no memory to report with. Leaves the error on top. */
+  if (t->is_exhausted) lua_resetthread(t->co);
   if (t->is_failing || !task_protect(h, bury, t, 0)) {
     lua_State *L = t->is_failing ? t->co : h->L;
     log_lost(t, L, "an error could not be reported");
@@ -195,6 +335,8 @@ static void fail(struct task *t) {
     return;
   }
   t->is_failing = true;
+  t->stop = STOP_NOT; /* what deals with the error may wait again */
+  deadline_unset(&h->worker.deadlines, &t->limit);
   if (t->kind->failed) {
     t->kind->failed(t);
   } else {
@@ -202,6 +344,23 @@ static void fail(struct task *t) {
     lua_pushlightuserdata(t->co, t);
   }
   resume(t, 1);
+}
+
+static int make_stop(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.stopped);
+  lua_pushinteger(L, t->stop);
+  lua_pushnumber(L, t->stop_seconds);
+  lua_call(L, 2, 1);
+  return 1;
+}
+
+/* Puts the error that ends a suspended task on top of its coroutine. */
+static void push_stop(struct task *t) {
+  lua_State *L = t->host->L;
+  task_protect(t->host, make_stop, t, 1); /* out of memory: that error will do */
+  lua_checkstack(t->co, 1);
+  lua_xmove(L, t->co, 1);
 }
 
 /* ---- running ------------------------------------------------------------------------------------- */
@@ -213,8 +372,11 @@ static void resume(struct task *t, int n_args) {
   h->tasks.running = t;
   h->worker.activity++;
   t->state = TASK_RUNNING;
+  slice_begin(h);
   int status = lua_resume(t->co, h->L, n_args, &n_results);
+  slice_end(h);
   h->tasks.running = NULL;
+  h->tasks.nested = NULL;
   builder_abort(&h->worker.out); /* an error may have left a message half written */
   builder_abort(&h->groups.out);
   if (status == LUA_YIELD && t->state == TASK_WAITING) {
@@ -229,12 +391,14 @@ static void resume(struct task *t, int n_args) {
     task_end(t);
     return;
   }
-  if (status == LUA_YIELD) {
-    /* nobody would ever resume it */
-    lua_settop(t->co, 0);
-    lua_pushliteral(t->co, "coroutine.yield outside of a coroutine of your own");
+  if (status == LUA_YIELD) { /* nobody will ever resume it */
+    lua_pop(t->co, n_results);
+    if (t->stop == STOP_SLICE)
+      push_stop(t);
+    else
+      lua_pushliteral(t->co, "coroutine.yield outside of a coroutine of your own");
   }
-  fail(t);
+  fail(t, status);
 }
 
 void task_run(struct task *t, lua_CFunction body) {
@@ -284,14 +448,59 @@ static void on_deadline(struct deadline *d) {
   make_ready(t, 1);
 }
 
-/* The task that runs this code. Raises when there is none, or when the code is in a coroutine that
- * the app made itself: yielding there would only reach whoever resumed it. */
+/* The task that runs this code, in its own coroutine or one inside it. Raises when there is none. */
 static struct task *running_task(lua_State *L) {
   struct task *t = host_of(L)->tasks.running;
   if (!t) luaL_error(L, "cannot wait here: this code runs while its app is loaded");
-  if (t->co != L)
-    luaL_error(L, "cannot wait inside a coroutine of your own: use perigee.spawn instead");
   return t;
+}
+
+/* Raises what ends the task. */
+static int raise_stop(lua_State *L, struct task *t) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.stopped);
+  lua_pushinteger(L, t->stop);
+  lua_pushnumber(L, t->stop_seconds);
+  lua_call(L, 2, 1);
+  return lua_error(L);
+}
+
+static void on_limit(struct deadline *d) {
+  struct task *t = (struct task *)((char *)d - offsetof(struct task, limit));
+  task_stop(t, STOP_TIMEOUT, t->stop_seconds);
+}
+
+void task_stop(struct task *t, enum task_stop why, double seconds) {
+  if (t->stop != STOP_NOT) return;
+  t->stop = (uint8_t)why;
+  t->stop_seconds = seconds;
+  if (t->state != TASK_WAITING) return; /* told when it waits */
+  t->wait++;
+  make_ready(t, 0);
+}
+
+int l_cancel(lua_State *L) {
+  struct task *t = task_find(host_of(L), (uint64_t)luaL_checkinteger(L, 1));
+  if (t) task_stop(t, STOP_CANCELLED, 0);
+  lua_pushboolean(L, t != NULL);
+  return 1;
+}
+
+int l_is_task(lua_State *L) {
+  lua_pushboolean(L, task_find(host_of(L), (uint64_t)luaL_checkinteger(L, 1)) != NULL);
+  return 1;
+}
+
+int l_deadline(lua_State *L) {
+  struct task *t = task_find(host_of(L), (uint64_t)luaL_checkinteger(L, 1));
+  if (!t || !deadline_is_set(&t->limit)) return 0;
+  lua_pushnumber(L, (lua_Number)t->limit.due / 1000);
+  return 1;
+}
+
+int l_is_stopping(lua_State *L) {
+  struct host *h = host_of(L);
+  lua_pushboolean(L, atomic_load_explicit(&h->slice.request, memory_order_relaxed) == SLICE_STOP);
+  return 1;
 }
 
 int l_wait_open(lua_State *L) {
@@ -305,10 +514,35 @@ int l_wait_open(lua_State *L) {
   return 2;
 }
 
+/* After the wait: what whoever woke us passed lies on the stack. */
+static int parked(lua_State *L, int status, lua_KContext ctx) {
+  struct task *t = (struct task *)ctx;
+  (void)status;
+  if (t->stop != STOP_NOT) return raise_stop(L, t);
+  return lua_gettop(L);
+}
+
+/* Can the task's coroutine, and each one inside it, yield? */
+static bool can_yield(const struct task *t) {
+  for (struct nested *n = t->host->tasks.nested; n; n = n->outer)
+    if (!lua_isyieldable(n->co)) return false;
+  return lua_isyieldable(t->co);
+}
+
+static void begin_limit(lua_State *L, struct task *t) {
+  if (t->has_waited || !t->kind->limit || deadline_is_set(&t->limit)) return;
+  struct worker *w = &t->host->worker;
+  t->stop_seconds = t->kind->limit(L, t);
+  if (t->stop_seconds <= 0) return;
+  t->limit.fire = on_limit;
+  deadline_set(&w->deadlines, &t->limit, worker_now(w) + (uint64_t)(t->stop_seconds * 1000));
+}
+
 int l_park(lua_State *L) {
   struct task *t = running_task(L);
   bool has_deadline = !lua_isnoneornil(L, 1);
   lua_Number seconds = has_deadline ? luaL_checknumber(L, 1) : 0;
+  if (t->stop != STOP_NOT) return raise_stop(L, t);
   if (!lua_isnoneornil(L, 2) && (uint32_t)luaL_checkinteger(L, 2) != t->wait) {
     if (!t->is_early) return luaL_error(L, "this wait is over");
     lua_settop(L, 0);
@@ -321,9 +555,10 @@ int l_park(lua_State *L) {
     for (lua_Integer i = 1; i <= n; i++) lua_rawgeti(L, 1, i);
     return 1 + (int)n;
   }
-  if (!lua_isyieldable(L))
+  if (!can_yield(t))
     return luaL_error(L, "cannot wait here: a C function (a metamethod's, table.sort's or "
                          "string.gsub's callback) is in between");
+  begin_limit(L, t);
   if (has_deadline) {
     struct worker *w = &t->host->worker;
     /* a century is as good as for ever, and fits */
@@ -331,9 +566,126 @@ int l_park(lua_State *L) {
     t->deadline.fire = on_deadline;
     deadline_set(&w->deadlines, &t->deadline, worker_now(w) + (uint64_t)ms);
   }
+  lua_settop(L, 0);
   t->state = TASK_WAITING;
-  return lua_yield(L, 0);
+  return lua_yieldk(L, 0, (lua_KContext)t, parked);
 }
+
+/* ---- coroutines of the app's own ----------------------------------------------------------------- */
+
+static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap);
+
+/* The task was woken: on with the coroutine that waits inside it. Stack: co, values. */
+static int woken_nested(lua_State *L, int status, lua_KContext is_wrap) {
+  lua_State *co = lua_tothread(L, 1);
+  int n = lua_gettop(L) - 1;
+  (void)status;
+  if (!lua_checkstack(co, n)) return luaL_error(L, "too many values");
+  lua_xmove(L, co, n);
+  return resume_nested(L, co, n, is_wrap);
+}
+
+/* Stack of L: co below whatever. Returns as coroutine.resume does, or as a wrapped function. */
+static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap) {
+  struct host *h = host_of(L);
+  struct task *t = h->tasks.running;
+  struct nested frame = {co, h->tasks.nested};
+  int n;
+  h->tasks.nested = &frame;
+  int status = lua_resume(co, L, n_args, &n);
+  h->tasks.nested = frame.outer;
+  if (status == LUA_YIELD && t && t->state == TASK_WAITING) { /* not for us: l_park yielded */
+    lua_pop(co, n);
+    lua_settop(L, 1);
+    return lua_yieldk(L, 0, is_wrap, woken_nested);
+  }
+  if (status == LUA_YIELD && t && t->stop == STOP_SLICE) /* on_slice_hook did: all of the task ends */
+    return lua_isyieldable(L) ? lua_yield(L, 0) : raise_stop(L, t);
+  if (status == LUA_OK || status == LUA_YIELD) {
+    if (!lua_checkstack(L, n + 1)) return luaL_error(L, "too many results to resume");
+    if (!is_wrap) lua_pushboolean(L, 1);
+    lua_xmove(co, L, n);
+    return is_wrap ? n : n + 1;
+  }
+  bool is_dead = lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD;
+  if (is_wrap) { /* as Lua's own: close it, and say where */
+    if (is_dead) lua_resetthread(co); /* leaves an error on top: its own, or a later one */
+    lua_xmove(co, L, 1);
+    if (lua_type(L, -1) == LUA_TSTRING) {
+      luaL_where(L, 1);
+      lua_insert(L, -2);
+      lua_concat(L, 2);
+    }
+    return lua_error(L);
+  }
+  lua_pushboolean(L, 0);
+  lua_xmove(co, L, 1);
+  return 2;
+}
+
+/* False with a message on L when the coroutine cannot be resumed. */
+static bool check_resumable(lua_State *L, lua_State *co, int n_args) {
+  if (!lua_checkstack(co, n_args)) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return false;
+  }
+  if (lua_status(co) == LUA_OK && lua_gettop(co) == 0) {
+    lua_pushliteral(L, "cannot resume dead coroutine");
+    return false;
+  }
+  return true; /* lua_resume itself refuses what is running */
+}
+
+int l_resume(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argexpected(L, co, 1, "coroutine");
+  int n_args = lua_gettop(L) - 1;
+  if (!check_resumable(L, co, n_args)) {
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+  }
+  lua_xmove(L, co, n_args);
+  return resume_nested(L, co, n_args, false);
+}
+
+static int call_wrapped(lua_State *L) {
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  int n_args = lua_gettop(L);
+  if (!check_resumable(L, co, n_args)) return lua_error(L);
+  lua_xmove(L, co, n_args);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  return resume_nested(L, co, n_args, true);
+}
+
+int l_close_coroutine(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argexpected(L, co, 1, "coroutine");
+  struct host *h = host_of(L);
+  int status = lua_status(co);
+  lua_Debug ar;
+  if (co == L || (status == LUA_OK && lua_getstack(co, 0, &ar)))
+    return luaL_error(L, "cannot close a running coroutine");
+  struct nested frame = {co, h->tasks.nested}; /* its __close methods run on it */
+  h->tasks.nested = &frame;
+  status = lua_resetthread(co);
+  h->tasks.nested = frame.outer;
+  lua_pushboolean(L, status == LUA_OK);
+  if (status == LUA_OK) return 1;
+  lua_xmove(co, L, 1);
+  return 2;
+}
+
+int l_wrap(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_State *co = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  lua_pushcclosure(L, call_wrapped, 1);
+  return 1;
+}
+
+/* ---- waking -------------------------------------------------------------------------------------- */
 
 bool task_wake(struct host *h, uint64_t id, uint32_t wait) {
   struct task *t = task_find(h, id);

@@ -5,9 +5,11 @@
 #include "net/deadline.h"
 
 #include <lua.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <uv.h>
 
 /* task.c -- the only file that starts, resumes, wakes or ends Lua code.
  *
@@ -28,6 +30,9 @@ struct task_kind {
   /* The coroutine waits for the first time: memory it borrowed from the caller goes now. May be
    * NULL. */
   void (*waits)(struct task *t);
+  /* Seconds the task may take in all, asked when it waits for the first time; 0: no limit. Runs in
+   * the coroutine and may raise. NULL: no limit. */
+  double (*limit)(lua_State *L, struct task *t);
   /* The Lua code returned; its results are gone. May be NULL. */
   void (*ended)(struct task *t);
   /* An error escaped. Must push a C function and one light userdata onto t->co; they run as the
@@ -54,13 +59,22 @@ struct task {
   uint8_t state;    /* enum task_state */
   bool has_waited;  /* kind->waits was called */
   bool is_failing;  /* the second attempt runs */
+  bool is_exhausted; /* it failed for lack of memory: there is no dead coroutine to look at */
   bool is_early;    /* woken before it parked: early holds the values */
   int early;        /* registry reference of a table */
   int failure;      /* is_failing: registry reference of {error, dead coroutine} */
+  uint8_t stop;     /* enum task_stop: why it must end; told at its next wait */
+  double stop_seconds; /* the limit that it ran over */
+  const char *path; /* borrowed: the consumer's, for the log; or NULL */
+  uint64_t conn;    /* whose connection it works for, for the log; or 0 */
   struct task *next; /* free or ready list */
-  struct deadline deadline;
+  struct deadline deadline; /* of the wait */
+  struct deadline limit;    /* of the task */
   _Alignas(16) unsigned char data[TASK_DATA]; /* the kind's */
 };
+
+/* Why a task is ended from outside. */
+enum task_stop { STOP_NOT, STOP_TIMEOUT, STOP_SLICE, STOP_CANCELLED };
 
 enum task_state { TASK_FREE, TASK_READY, TASK_RUNNING, TASK_WAITING };
 
@@ -73,7 +87,20 @@ struct tasks {
   uint32_t n_free;
   struct task *ready, **ready_end;
   struct task *running; /* at most one: Lua is never entered from Lua */
+  struct nested *nested; /* coroutines of the app's own that run inside it, innermost first */
 };
+
+/* What the watchdog thread and a worker tell each other about a slice, the time that Lua runs without
+ * waiting. Written with relaxed atomics: a late look costs a tick, nothing more. */
+struct slice_watch {
+  atomic_uint serial;  /* odd while Lua runs; the worker counts it up at each border */
+  atomic_int request;  /* enum slice_request, by the watchdog */
+  uint32_t last;       /* watchdog's: serial at its last tick */
+  uint64_t since;      /* watchdog's: when it saw that serial first, ms */
+  uint8_t asked;       /* watchdog's: requests made for that serial */
+};
+enum slice_request { SLICE_NONE, SLICE_WARN, SLICE_STOP };
+
 
 void tasks_init(struct host *h);
 /* Releases all tasks without running them. Before lua_close. */
@@ -81,6 +108,9 @@ void tasks_fini(struct host *h);
 
 /* A new task with an empty coroutine. NULL when there is no memory for one. */
 struct task *task_begin(struct host *h, const struct task_kind *kind);
+
+/* For the log: what the task works for. path must outlive it. */
+void task_names(struct task *t, const char *path, uint64_t conn);
 
 /* Runs body(t) now, until it returns or waits. The body is a C function that gets the task as light
  * userdata; it runs protected, so it may raise and allocate. No Lua may be on the C stack. */
@@ -95,10 +125,22 @@ bool tasks_turn(struct host *h);
 uint64_t task_id(const struct task *t);
 struct task *task_find(struct host *h, uint64_t id);
 
+/* Ends a task at its next wait, at once when it waits now: an error is raised there, and again at
+ * each wait after it. */
+void task_stop(struct task *t, enum task_stop why, double seconds);
+
+/* The worker's thread, once, before any Lua runs: from then on slice_watch_tick can reach it. */
+void slice_watch_begin(struct host *h);
+/* Watchdog's thread, every 50 ms or so: has this worker's Lua run for too long without waiting? After
+ * warn_ms the line that runs is logged, after stop_ms the code is ended with an error that pcall
+ * cannot keep. Costs the worker nothing until then. */
+void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now_ms, uint64_t warn_ms,
+                      uint64_t stop_ms);
+
 /* Wakes a wait without values. False when it is over. */
 bool task_wake(struct host *h, uint64_t id, uint32_t wait);
 
-/* For a kind's failed body: pushes the error and the dead coroutine [-0, +2, m]. */
+/* For a kind's failed body: pushes the error and the dead coroutine (or nil) [-0, +2, m]. */
 void task_failure(lua_State *L, struct task *t);
 
 /* Runs fn(L) protected on the main state, for short work that does not wait: loading, reporting.
@@ -125,5 +167,19 @@ int l_wake(lua_State *L);
 int l_now(lua_State *L);
 /* running(): id of the running task, or nil. */
 int l_running(lua_State *L);
+/* cancel(task): task_stop(STOP_CANCELLED). False when there is none. */
+int l_cancel(lua_State *L);
+/* is_task(task): is it still there? */
+int l_is_task(lua_State *L);
+/* deadline(task): now() at which its time is over, or nil when that is not set. */
+int l_deadline(lua_State *L);
+/* is_stopping(): is this code being ended because its slice is over? */
+int l_is_stopping(lua_State *L);
+/* coroutine.close for everybody: as Lua's, but a __close method that loops can be ended. */
+int l_close_coroutine(lua_State *L);
+/* coroutine.resume and coroutine.wrap for everybody: a perigee wait inside an app's own coroutine
+ * suspends the whole task, not just that coroutine. */
+int l_resume(lua_State *L);
+int l_wrap(lua_State *L);
 
 #endif

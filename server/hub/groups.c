@@ -135,6 +135,12 @@ void groups_each_of(struct conn *conn, void (*fn)(const char *name, size_t n, vo
     fn(m->group->name, m->group->name_len, arg);
 }
 
+void groups_each_member(const struct groups *g, const char *name, size_t n,
+                        void (*fn)(struct conn *conn, void *arg), void *arg) {
+  struct group *group = find(g, name, n);
+  for (uint32_t i = 0; group && i < group->n; i++) fn(group->members[i].conn, arg);
+}
+
 void groups_publish_begin(struct groups *g) {
   g->stamp++;
   if (g->stamp == 0) g->stamp = 1; /* 0 marks connections no publish has touched */

@@ -51,6 +51,10 @@ uint32_t groups_count(const struct groups *g, const char *name, size_t n);
 void groups_each_of(struct conn *conn, void (*fn)(const char *name, size_t n, void *arg),
                     void *arg);
 
+/* Calls fn for each member; fn must not change any membership. */
+void groups_each_member(const struct groups *g, const char *name, size_t n,
+                        void (*fn)(struct conn *conn, void *arg), void *arg);
+
 /* A publish to several groups reaches a connection once: begin, exclude who is not meant, deliver
  * to each group, done. The frame must come from g->out. deliver returns how many got it. */
 void groups_publish_begin(struct groups *g);

@@ -84,7 +84,7 @@ void conn_close(struct conn *conn, const char *why) {
 /* While finishing: all is written, so say that no more will come. */
 static void shut_down(struct conn *conn) {
   uv_os_fd_t fd;
-  if (conn->has_ended) {
+  if (conn->has_ended || conn->is_last_word) {
     conn_close(conn, conn->why);
     return;
   }
@@ -110,6 +110,11 @@ void conn_finish(struct conn *conn, const char *why) {
   conn_set_timeout(conn, conn->worker->limits->linger_ms);
   start_reading(conn); /* to notice the peer's end */
   mark_dirty(conn);
+}
+
+void conn_end(struct conn *conn, const char *why) {
+  conn->is_last_word = true;
+  conn_finish(conn, why);
 }
 
 static void on_timeout(struct deadline *d) {

@@ -65,13 +65,14 @@ struct conn_protocol {
   void (*drain)(struct conn *conn);
 };
 
-struct ws_pong; /* a pong that waits for room */
+struct ws_extra; /* what few connections need: frames sent too early, a pong that waits for room */
 
 /* Life of a WebSocket connection (ws_conn.c), small because idle ones are many. */
 struct ws_conn {
   struct ws_reader reader;
   const struct ws_limits *limits;
-  struct ws_pong *pong;    /* owned; only while the peer does not read */
+  struct ws_extra *extra;  /* owned; NULL unless needed */
+  bool is_expected;        /* not accepted yet, but may be: frames are kept for it */
   uint16_t code;           /* how it ends, once it does */
   bool is_closing;         /* our close frame is queued */
   bool is_awaiting_pong;   /* a ping is out and nothing came since */
@@ -102,6 +103,7 @@ struct conn {
   bool has_ended : 1;   /* the peer's half is over */
   bool is_fresh : 1;    /* HTTP: no request was answered yet */
   bool has_shut : 1;    /* our half is over */
+  bool is_last_word : 1; /* finishing: close as soon as all is written */
   bool is_gone : 1;     /* libuv has let go: freed when in no list any more */
 
   struct slice first;      /* output queue: the first slice, then the backlog's; len 0: empty */
@@ -145,6 +147,9 @@ void conn_resume(struct conn *conn, enum conn_pause why);
 /* Takes no more output, ignores input, and closes when all is written and the peer has ended its
  * half (or after limits.linger_ms): closing at once could reset away what it has not read yet. */
 void conn_finish(struct conn *conn, const char *why);
+
+/* The same without waiting for the peer's end: for when both sides have said all they will say. */
+void conn_end(struct conn *conn, const char *why);
 
 /* Closes now. */
 void conn_close(struct conn *conn, const char *why);

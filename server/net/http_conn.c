@@ -324,7 +324,7 @@ static void http_closed(struct conn *conn) {
 static void http_drain(struct conn *conn) {
   struct http_conn *h = conn->http;
   if (!h || (h->state == READING_HEAD && !http_is_midway(&h->parser)))
-    conn_finish(conn, "draining");
+    conn_end(conn, "draining");
   /* else: a request is on its way; its answer will say Connection: close */
 }
 

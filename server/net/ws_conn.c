@@ -23,9 +23,12 @@
 /* Most frames need a head of four bytes or less; see ws_frame_end. */
 enum { HEAD_ROOM = 4 };
 
-struct ws_pong {
-  uint8_t len;
-  uint8_t data[WS_CONTROL_MAX];
+struct ws_extra {
+  struct slice *early; /* owned: frames for a connection that is not accepted yet */
+  uint32_t n_early, early_bytes;
+  bool has_pong;
+  uint8_t pong_len;
+  uint8_t pong[WS_CONTROL_MAX];
 };
 
 static const struct conn_protocol protocol;
@@ -61,8 +64,50 @@ bool ws_frame_end(struct builder *b, enum ws_opcode opcode, struct slice *frame)
   return builder_commit(b, frame);
 }
 
+static struct ws_extra *need_extra(struct conn *conn) {
+  if (!conn->ws.extra) conn->ws.extra = mem_zalloc(sizeof *conn->ws.extra);
+  return conn->ws.extra;
+}
+
+void ws_expect(struct conn *conn) {
+  conn->ws.is_expected = true;
+}
+
+void ws_forget(struct conn *conn) {
+  struct ws_extra *extra = conn->ws.extra;
+  conn->ws.is_expected = false;
+  conn->ws.extra = NULL;
+  if (!extra) return;
+  for (uint32_t i = 0; i < extra->n_early; i++) buf_unref(extra->early[i].buf);
+  free(extra->early);
+  free(extra);
+}
+
+static bool keep_early(struct conn *conn, struct slice frame) {
+  if (conn->state != CONN_OPEN) return false;
+  struct ws_extra *extra = need_extra(conn);
+  if (extra->early_bytes + frame.len > conn->worker->limits->output_soft) {
+    metric_add(&conn->worker->metrics.sends_dropped, 1);
+    return false;
+  }
+  extra->early = mem_realloc(extra->early, (extra->n_early + 1) * sizeof *extra->early);
+  buf_ref(frame.buf);
+  extra->early[extra->n_early++] = frame;
+  extra->early_bytes += frame.len;
+  return true;
+}
+
+static void send_early(struct conn *conn, struct ws_extra *extra) {
+  for (uint32_t i = 0; i < extra->n_early; i++) {
+    ws_send_frame(conn, extra->early[i]);
+    buf_unref(extra->early[i].buf);
+  }
+  free(extra->early);
+  free(extra);
+}
+
 bool ws_send_frame(struct conn *conn, struct slice frame) {
-  if (!ws_is_open(conn)) return false; /* also a handshake that is not answered yet */
+  if (!ws_is_open(conn)) return conn->ws.is_expected && keep_early(conn, frame);
   if (!conn_send(conn, frame)) return false;
   metric_add(&conn->worker->metrics.websocket_frames, 1);
   return true;
@@ -130,7 +175,7 @@ static void on_close_frame(struct conn *conn, const struct ws_event *event) {
   bool is_answer = conn->ws.is_closing;
   if (!is_answer) /* RFC 6455 section 5.5.1: echo the code */
     send_close(conn, event->code == WS_NO_STATUS ? 0 : event->code, "", 0);
-  conn_finish(conn, is_answer ? "closed" : "closed by peer");
+  conn_end(conn, is_answer ? "closed" : "closed by peer"); /* RFC 6455 section 7.1.1: we go first */
   tell_closed(conn, event->code, (const char *)event->data, event->len);
 }
 
@@ -144,12 +189,11 @@ static void on_ping(struct conn *conn, const uint8_t *data, size_t n) {
     send_control(conn, WS_PONG, data, n);
     return;
   }
-  if (conn->ws.pong)
-    metric_add(&conn->worker->metrics.pings_dropped, 1);
-  else
-    conn->ws.pong = mem_alloc(sizeof *conn->ws.pong);
-  conn->ws.pong->len = (uint8_t)n;
-  if (n) memcpy(conn->ws.pong->data, data, n);
+  struct ws_extra *extra = need_extra(conn);
+  if (extra->has_pong) metric_add(&conn->worker->metrics.pings_dropped, 1);
+  extra->has_pong = true;
+  extra->pong_len = (uint8_t)n;
+  if (n) memcpy(extra->pong, data, n);
 }
 
 static size_t ws_feed(struct conn *conn, uint8_t *data, size_t n) {
@@ -202,19 +246,17 @@ static void ws_timeout(struct conn *conn) {
 }
 
 static void ws_drained(struct conn *conn) {
-  struct ws_pong *pong = conn->ws.pong;
-  if (!pong) return;
-  conn->ws.pong = NULL;
-  send_control(conn, WS_PONG, pong->data, pong->len);
-  free(pong);
+  struct ws_extra *extra = conn->ws.extra;
+  if (!extra) return;
+  if (extra->has_pong) send_control(conn, WS_PONG, extra->pong, extra->pong_len);
+  ws_forget(conn);
 }
 
 static void ws_closed(struct conn *conn) {
   const char *why = conn->why ? conn->why : "";
   tell_closed(conn, WS_ABNORMAL, why, strlen(why));
   ws_reader_fini(&conn->ws.reader);
-  free(conn->ws.pong);
-  conn->ws.pong = NULL;
+  ws_forget(conn);
 }
 
 static void ws_drain(struct conn *conn) {
@@ -254,8 +296,10 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
   metric_add(&w->metrics.http_requests, 1);
   metric_add(&w->metrics.websockets_opened, 1);
   http_conn_leave(conn);
+  struct ws_extra *early = conn->ws.extra;
   conn->protocol = &protocol;
   conn->ws = (struct ws_conn){.limits = limits};
   conn->active = worker_now(w);
   conn_set_timeout(conn, w->limits->ping_ms);
+  if (early) send_early(conn, early);
 }

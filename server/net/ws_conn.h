@@ -24,7 +24,13 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
 
 bool ws_is_open(const struct conn *conn);
 
-/* Queues a frame whose head and payload lie in one slice, as ws_frame made it. */
+/* A handshake is being considered: frames sent from now on are kept, up to the soft output limit, and
+ * follow its 101. */
+void ws_expect(struct conn *conn);
+/* It was refused, or its connection is gone: they are dropped. */
+void ws_forget(struct conn *conn);
+
+/* Queues a frame whose head and payload lie in one slice, as ws_frame_end made it. */
 bool ws_send_frame(struct conn *conn, struct slice frame);
 
 /* Starts a frame in a builder: leaves room for its head. Write the payload, then ws_frame_end. */

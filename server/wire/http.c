@@ -26,6 +26,7 @@ enum {
   BLANK_MAX = 8,         /* empty lines before a request: four (RFC 9112 section 2.2 asks for one) */
   FRAMING_BASE = 16384,  /* chunk sizes, extensions and trailers: this much ... */
   FRAMING_PER_BYTE = 16, /* ... and this much for each byte of body */
+  LINE_EXTRA = 32,       /* of a request line, beside the target: method, version, spaces */
   KEEP_HEAD = 2048,      /* buffers up to this size survive a reset */
   KEEP_BODY = 4096,
 };
@@ -90,9 +91,20 @@ static int on_chunk(llhttp_t *ll) {
   return 0;
 }
 
+/* Of the chunked bytes up to `at`, are too many not body? Asked where a run of body begins and where
+ * the input ends, so that the answer does not depend on how the bytes were cut into feeds. */
+static bool is_padded(const struct http_parser *p, const char *at) {
+  uint64_t framing = p->chunked + (uint64_t)(at - p->fed) - p->request.body_len;
+  return framing > FRAMING_BASE + FRAMING_PER_BYTE * (uint64_t)p->request.body_len;
+}
+
 static int on_body(llhttp_t *ll, const char *at, size_t n) {
   struct http_parser *p = ll->data;
   struct http_request *r = &p->request;
+  if (is_padded(p, at)) {
+    bad(p, 413, "more chunk framing than body");
+    return -1;
+  }
   if (n > p->limits.body - r->body_len) {
     bad(p, 413, "chunked body over the limit");
     return -1;
@@ -142,11 +154,11 @@ void http_parser_reset(struct http_parser *p, const struct http_limits *limits) 
   p->status = 0;
   p->reason = NULL;
   memset(&p->request, 0, offsetof(struct http_request, fields));
-  p->request.body = NULL;
+  p->request.body = (const uint8_t *)""; /* never NULL: no reader has to look twice */
   p->request.body_len = 0;
   p->is_head_borrowed = p->is_body_borrowed = false;
   p->blank = p->line = p->scanned = 0;
-  p->framing = 0;
+  p->chunked = 0;
   p->head_used = 0;
   if (p->head_cap > KEEP_HEAD) {
     free(p->head);
@@ -249,37 +261,6 @@ ptrdiff_t http_percent_decode(const char *s, size_t n, char *out) {
 
 /* ---- judging a head -------------------------------------------------------------------------- */
 
-/* RFC 9112 section 3.2: which part of the target is the path. False: no valid form. */
-static bool split_target(struct http_request *r) {
-  const char *s = http_text(r, r->target);
-  uint32_t n = r->target.len, at = 0;
-  if (n == 1 && s[0] == '*') {
-    r->path = r->target;
-    return r->method == HTTP_OPTIONS;
-  }
-  if (s[0] != '/') { /* absolute-form: the path follows the authority */
-    uint32_t scheme = n > 7 && strncasecmp(s, "http://", 7) == 0    ? 7
-                      : n > 8 && strncasecmp(s, "https://", 8) == 0 ? 8
-                                                                    : 0;
-    if (scheme == 0) return false;
-    const char *slash = memchr(s + scheme, '/', n - scheme);
-    if (!slash || slash == s + scheme) return false;
-    at = (uint32_t)(slash - s);
-  }
-  uint32_t end = at;
-  while (end < n && s[end] != '?') end++;
-  r->path = (struct http_span){r->target.off + at, end - at};
-  if (end < n) r->query = (struct http_span){r->target.off + end + 1, n - end - 1};
-  for (uint32_t i = at; i < n; i++) {
-    if (s[i] == '#' || s[i] == '\\') return false;
-    if (s[i] == '%') {
-      if (i + 2 >= n || hex_digit(s[i + 1]) < 0 || hex_digit(s[i + 2]) < 0) return false;
-      if (s[i + 1] == '0' && s[i + 2] == '0') return false; /* a NUL in a path is never meant */
-    }
-  }
-  return true;
-}
-
 /* RFC 9110 section 7.2 leaves the syntax to RFC 3986; this refuses what cannot be a host at all. */
 static bool is_host(const char *s, uint32_t n) {
   if (n == 0 || n > 255) return false;
@@ -292,12 +273,48 @@ static bool is_host(const char *s, uint32_t n) {
   return true;
 }
 
+/* RFC 9112 section 3.2: which part of the target is the path; *host when it names one. False: no
+ * valid form. */
+static bool split_target(struct http_request *r, struct http_span *host) {
+  const char *s = http_text(r, r->target);
+  uint32_t n = r->target.len, at = 0;
+  if (n == 1 && s[0] == '*') {
+    r->path = r->target;
+    return r->method == HTTP_OPTIONS;
+  }
+  if (s[0] != '/') { /* absolute-form: the path follows the authority */
+    uint32_t scheme = n > 7 && strncasecmp(s, "http://", 7) == 0    ? 7
+                      : n > 8 && strncasecmp(s, "https://", 8) == 0 ? 8
+                                                                    : 0;
+    if (scheme == 0) return false;
+    at = scheme;
+    while (at < n && s[at] != '/' && s[at] != '?' && s[at] != '#') at++;
+    *host = (struct http_span){r->target.off + scheme, at - scheme};
+    if (!is_host(s + scheme, at - scheme)) return false;
+  }
+  uint32_t end = at;
+  while (end < n && s[end] != '?') end++;
+  r->path = (struct http_span){r->target.off + at, end - at};
+  if (end == at) /* "http://host" means "/": any slash will do, and the scheme has one */
+    r->path = (struct http_span){host->off - 1, 1};
+  if (end < n) r->query = (struct http_span){r->target.off + end + 1, n - end - 1};
+  for (uint32_t i = at; i < n; i++) {
+    if (s[i] == '#' || s[i] == '\\') return false;
+    if (s[i] == '%') {
+      if (i + 2 >= n || hex_digit(s[i + 1]) < 0 || hex_digit(s[i + 2]) < 0) return false;
+      if (s[i + 1] == '0' && s[i + 2] == '0') return false; /* a NUL in a path is never meant */
+    }
+  }
+  return true;
+}
+
 static enum http_parse judge(struct http_parser *p) {
   struct http_request *r = &p->request;
   unsigned hosts = 0, codings = 0;
   bool has_close = false, has_keep = false, has_upgrade_token = false, has_upgrade_field = false;
+  struct http_span target_host = {0};
   if (r->target.len > p->limits.target) return bad(p, 414, "request target over the limit");
-  if (!split_target(r)) return bad(p, 400, "malformed request target");
+  if (!split_target(r, &target_host)) return bad(p, 400, "malformed request target");
   for (uint32_t i = 0; i < r->n_fields; i++) {
     struct http_span name = r->fields[i].name, value = r->fields[i].value;
     switch (name.len) { /* few fields matter here: let their length sort out most of the others */
@@ -339,6 +356,7 @@ static enum http_parse judge(struct http_parser *p) {
   if (hosts == 1 && !is_host(http_text(r, r->host), r->host.len)) {
     if (r->host.len || r->minor == 1) return bad(p, 400, "malformed Host");
   }
+  if (target_host.len) r->host = target_host; /* RFC 9112 section 3.2.2 */
   if (codings > 1) return bad(p, 400, "more than one Transfer-Encoding");
   if (codings && r->minor == 0) return bad(p, 400, "Transfer-Encoding in HTTP/1.0");
   if (codings && (p->ll.flags & F_CONTENT_LENGTH))
@@ -410,6 +428,9 @@ static enum http_parse scan(struct http_parser *p, const char *s, size_t n, uint
       break;
     }
     size_t i = (size_t)(lf - s);
+    /* before all else, as a line that comes in pieces is refused before its end is seen */
+    if (p->line == 0 && i > p->limits.target + (size_t)LINE_EXTRA)
+      return bad(p, 414, "request target over the limit");
     if (i == p->line || s[i - 1] != '\r') return bad(p, 400, "line ends without CR LF");
     if (i - p->line == 1) { /* CR LF alone: the end */
       *end = (uint32_t)i + 1;
@@ -466,7 +487,7 @@ static enum http_parse feed_head(struct http_parser *p, const char *data, size_t
     *used = at + (end - before);
     return parse_head(p, base, end);
   }
-  if (p->line == 0 && look > p->limits.target + (size_t)32)
+  if (p->line == 0 && look > p->limits.target + (size_t)LINE_EXTRA)
     return bad(p, 414, "request target over the limit");
   if (look > p->limits.head)
     return bad(p, p->line == 0 ? 414 : 431, "request head over the limit");
@@ -483,7 +504,7 @@ static enum http_parse feed_body(struct http_parser *p, const char *data, size_t
   size_t take = n < left ? n : (size_t)left;
   *used = take;
   if (take == r->content_length) { /* all of it in one piece (or none): lend it */
-    r->body = (const uint8_t *)data;
+    if (take) r->body = (const uint8_t *)data;
     r->body_len = take;
     p->is_body_borrowed = take > 0;
     p->phase = AT_END;
@@ -504,16 +525,14 @@ static enum http_parse feed_body(struct http_parser *p, const char *data, size_t
 
 static enum http_parse feed_chunks(struct http_parser *p, const char *data, size_t n,
                                    size_t *used) {
-  struct http_request *r = &p->request;
-  size_t body_before = r->body_len;
+  p->fed = data;
   llhttp_errno_t error = llhttp_execute(&p->ll, data, n);
-  size_t took = n;
-  if (error == HPE_PAUSED) took = (size_t)(llhttp_get_error_pos(&p->ll) - data);
+  const char *stop = error == HPE_OK ? data + n : llhttp_get_error_pos(&p->ll);
+  if (p->phase == IN_ERROR) return PARSE_BAD; /* a callback has said what */
+  if (is_padded(p, stop)) return bad(p, 413, "more chunk framing than body");
   if (error != HPE_OK && error != HPE_PAUSED) return from_llhttp(p, error);
-  *used = took;
-  p->framing += took - (r->body_len - body_before);
-  if (p->framing > FRAMING_BASE + FRAMING_PER_BYTE * (uint64_t)r->body_len)
-    return bad(p, 413, "more chunk framing than body");
+  *used = (size_t)(stop - data);
+  p->chunked += *used;
   if (error == HPE_OK) return PARSE_MORE;
   p->phase = AT_END;
   return PARSE_REQUEST;

@@ -52,7 +52,7 @@ struct http_request {
   struct http_span target;
   struct http_span path;  /* of the target, still percent-encoded; "*" for OPTIONS * */
   struct http_span query; /* after the '?', len 0 when none */
-  struct http_span host;
+  struct http_span host; /* an absolute target's, else the Host field's; with its port */
   uint32_t n_fields;
   struct http_field fields[HTTP_MAX_FIELDS];
   const uint8_t *body; /* decoded; complete once PARSE_REQUEST was returned */
@@ -78,7 +78,8 @@ struct http_parser {
   uint32_t blank;        /* bytes of empty lines before the request line */
   uint32_t line;         /* raw scan: where the line in progress begins */
   uint32_t scanned;      /* raw scan: bytes looked at */
-  uint64_t framing;      /* chunked: bytes that were not body */
+  uint64_t chunked;      /* chunked: bytes taken since the head, body and framing */
+  const char *fed;       /* chunked: where the feed in progress begins */
   char *head;            /* owned: head bytes that outlive a feed */
   uint32_t head_used, head_cap;
   uint8_t *body; /* owned: body bytes that outlive a feed */

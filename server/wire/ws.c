@@ -124,7 +124,7 @@ static void unmask(uint8_t *p, size_t n, const uint8_t mask[4]) {
 static void message_append(struct ws_reader *r, const uint8_t *data, size_t n) {
   struct ws_message *m = r->message;
   size_t len = m ? m->len : 0, cap = m ? m->cap : 0;
-  if (len + n > cap) { /* grows with what came, never with what was announced */
+  if (!m || len + n > cap) { /* grows with what came, never with what was announced */
     cap = len + n < 128 ? 256 : (len + n) * 2;
     m = mem_realloc(m, sizeof *m + cap);
     m->len = len;

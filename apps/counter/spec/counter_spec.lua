@@ -49,6 +49,7 @@ describe("counter", function()
   end)
 
   it("knows how many watch", function()
+    assert.same({ count = 1 }, ann:expect("watching"))
     local bob = app:connect("/counter")
     assert.same({ count = 2 }, ann:expect("watching"))
     assert.equal(2, bob:call("get").watching)

@@ -27,8 +27,8 @@ Example:
     values.apps = words[1] or values.apps
     for _, at in ipairs(values.listen) do
       if at.address ~= "::1" and not at.address:find("^127%.") then
-        return cli.usage_error("dev", ("dev shows errors to clients, so it listens on this machine only, not on %s; use 'perigee serve'")
-          :format(at.address))
+        return cli.usage_error("dev", ("dev shows errors to clients, so it listens on this machine only, not on "
+          .. "%s; use 'perigee serve'"):format(at.address))
       end
     end
     values.dev = true

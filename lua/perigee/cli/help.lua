@@ -25,7 +25,10 @@ Example:
       end
       return cli.usage_error("help", ("there is no command '%s'%s"):format(verb, spelling.hint(verb, cli.verbs)))
     end
-    local lines = { ("Perigee %s: realtime applications, scripted in Lua.\n\nUsage: perigee COMMAND [flags]\n\n"):format(cli.version) }
+    local lines = {
+      ("Perigee %s: realtime applications, scripted in Lua.\n\n"):format(cli.version),
+      "Usage: perigee COMMAND [flags]\n\n",
+    }
     for _, name in ipairs(cli.verbs) do
       lines[#lines + 1] = ("  %-10s %s\n"):format(name, cli.command(name).summary)
     end

@@ -25,7 +25,8 @@ at once.
     local words, message = flags.read(args, values)
     if not words then return cli.usage_error("serve", message) end
     if #words > 0 then
-      return cli.usage_error("serve", ("'%s' is one word too many (the apps folder is given with --apps)"):format(words[1]))
+      return cli.usage_error("serve",
+        ("'%s' is one word too many (the apps folder is given with --apps)"):format(words[1]))
     end
     values.dev = false
     values.lua_path = os.getenv("PERIGEE_LUA")

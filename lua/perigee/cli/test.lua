@@ -81,7 +81,8 @@ Example:
     if not names_files(args) and args[1] ~= "--help" then
       local specs = find_specs()
       if #specs == 0 then
-        return require("perigee.cli").usage_error("test", "there are no specs here (apps/*/spec); name a file or folder")
+        return require("perigee.cli").usage_error("test",
+          "there are no specs here (apps/*/spec); name a file or folder")
       end
       table.move(specs, 1, #specs, #args + 1, args)
     end

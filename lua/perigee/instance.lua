@@ -1,0 +1,148 @@
+--- Consumer instances: the table that lives as long as one WebSocket, or one HTTP request.
+local channel = require("perigee.channel")
+local core = require("perigee.core")
+local lifecycle = require("perigee.lifecycle")
+local pending = require("perigee.pending")
+local scope = require("perigee.scope")
+
+local M = {}
+
+---@class perigee.Instance
+---@field session table
+---@field scope perigee.Scope
+---@field user any
+---@field channel_name string? nil over HTTP
+---@field transport "websocket"|"http"
+---@field package _conn integer
+---@field package _record perigee.Record
+local Instance = {}
+
+--- Answers the handshake now instead of when connect returns.
+---@param options? { subprotocol?: string, headers?: table<string, string> }
+---@return boolean accepted false when the client is gone
+function Instance:accept(options)
+  return lifecycle.accept(self, options)
+end
+
+--- Refuses the handshake.
+---@param status? integer default 403
+---@param body? string
+---@param headers? table<string, string>
+function Instance:reject(status, body, headers)
+  lifecycle.reject(self, status, body, headers)
+end
+
+--- Closes the connection.
+---@param code? integer default 1000
+---@param reason? string
+---@return boolean
+function Instance:close(code, reason)
+  return core.close(self._conn, code, reason)
+end
+
+--- Joins a group.
+---@param name string 1 to 200 bytes
+---@return boolean joined false when it was a member already
+function Instance:group_add(name)
+  return core.group_add(self._conn, name)
+end
+
+--- Leaves a group.
+---@param name string
+---@return boolean left
+function Instance:group_discard(name)
+  return core.group_discard(self._conn, name)
+end
+
+--- Names of the groups this connection is in.
+---@return string[]
+function Instance:groups()
+  return core.groups_of(self._conn)
+end
+
+--- Sends a notification to this client.
+---@param method string
+---@param params? table
+---@return boolean sent
+function Instance:notify(method, params)
+  channel.check(method, params, "notify")
+  return channel.notify(self._record.encoding, self._conn, method, params)
+end
+
+--- Calls a method of the client and waits for its answer.
+---@param method string
+---@param params? table
+---@param opts? { timeout?: number } seconds, default 30
+---@return any result
+---@return perigee.Error? err
+function Instance:call(method, params, opts)
+  return pending.call(self._record.encoding, self._conn, method, params, opts)
+end
+
+--- Sends a message as it is.
+---@param data string
+---@param is_binary? boolean
+---@return boolean sent
+function Instance:send(data, is_binary)
+  return core.send(self._conn, data, is_binary)
+end
+
+--- Runs a function beside this handler.
+---@param fn function
+---@param ... any
+function Instance:spawn(fn, ...) -- luacheck: no self
+  core.spawn(fn, ...)
+end
+
+--- The same as on the class.
+---@param group string|string[]
+---@param method string
+---@param params? table
+---@param opts? { except?: any }
+---@return integer reached
+function Instance:notify_group(group, method, params, opts)
+  return channel.notify_group(self._record.encoding, group, method, params, opts)
+end
+
+--- The same as on the class.
+---@param to string
+---@param method string
+---@param params? table
+---@return boolean sent
+function Instance:notify_channel(to, method, params)
+  return channel.notify_channel(self._record.encoding, to, method, params)
+end
+
+--- Fields that are made when they are first asked for.
+local fields = {
+  session = function() return {} end,
+  scope = function(self)
+    local head = rawget(self, "_head") or core.head(self._conn)
+    return head and scope.read(head, self._record.path)
+  end,
+  channel_name = function(self)
+    return self.transport == "websocket" and channel.of(self._conn) or nil
+  end,
+}
+
+--- The metatable of a consumer's instances: what the class defines comes first.
+---@param class perigee.Consumer
+---@return table
+function M.metatable(class)
+  return {
+    __name = "perigee.instance",
+    __index = function(self, key)
+      local value = rawget(class, key)
+      if value ~= nil then return value end
+      value = Instance[key]
+      if value ~= nil then return value end
+      local make = fields[key]
+      if not make then return nil end
+      value = make(self)
+      rawset(self, key, value)
+      return value
+    end,
+  }
+end
+
+return M

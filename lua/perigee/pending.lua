@@ -1,0 +1,90 @@
+--- Calls from the server to a client that wait for its answer.
+local channel = require("perigee.channel")
+local core = require("perigee.core")
+local errors = require("perigee.errors")
+
+local M = {}
+
+---@type table<integer, table<string, { task: integer, wait: integer }>>
+local by_conn = {}
+local serial = 0
+
+--- Seconds a client has for its answer unless somebody says otherwise.
+M.DEFAULT_TIMEOUT = 30
+
+--- Calls a method of the client and waits for its answer.
+---@param encoding perigee.Encoding
+---@param conn integer
+---@param method string
+---@param params? table
+---@param opts? { timeout?: number }
+---@return any result nil with an error when the client answered with one, is gone, or took too long
+---@return perigee.Error? err
+function M.call(encoding, conn, method, params, opts)
+  channel.check(method, params, "call")
+  local timeout = opts and opts.timeout or M.DEFAULT_TIMEOUT
+  if type(timeout) ~= "number" or timeout <= 0 then
+    error("call: timeout must be a number of seconds above 0", 3)
+  end
+  serial = serial + 1
+  -- a string of our own, so that it cannot be mistaken for an id the client chose
+  local id = ("perigee-%d"):format(serial)
+  local task, wait = core.wait_open()
+  if not core.request(conn, id, method, params, encoding.flags) then
+    return nil, errors.new { code = errors.codes.unavailable, message = "The client is gone" }
+  end
+  local calls = by_conn[conn]
+  if not calls then
+    calls = {}
+    by_conn[conn] = calls
+  end
+  calls[id] = { task = task, wait = wait }
+  core.peer_wait(conn, 1)
+  -- a stopped task raises out of the wait: the entry must go all the same
+  local ok, woken, result, err = pcall(core.park, timeout, wait)
+  core.peer_wait(conn, -1)
+  calls[id] = nil
+  if next(calls) == nil then by_conn[conn] = nil end
+  if not ok then error(woken, 0) end
+  if not woken then
+    return nil, errors.new {
+      code = errors.codes.timeout, message = "The client did not answer", data = { timeout = timeout },
+    }
+  end
+  return result, err
+end
+
+--- The client has answered. False when nobody waits for that id (any more).
+---@param conn integer
+---@param id any
+---@param detail { result: any, failure: any }
+---@return boolean
+function M.settle(conn, id, detail)
+  local calls = by_conn[conn]
+  local one = calls and calls[id]
+  if not one then return false end
+  local failure = detail.failure
+  -- JSON-RPC 1.0 answers carry both members, the one that does not count as null
+  if failure ~= nil and failure ~= core.null then
+    local err
+    if type(failure) == "table" and math.type(failure.code) == "integer" and type(failure.message) == "string" then
+      err = errors.new { code = failure.code, message = failure.message, data = failure.data }
+    else
+      err = errors.new { message = "The client answered with an error", data = failure }
+    end
+    return core.wake(one.task, one.wait, nil, err)
+  end
+  return core.wake(one.task, one.wait, detail.result)
+end
+
+--- The connection is over: nobody will answer.
+---@param conn integer
+function M.abandon(conn)
+  for _, one in pairs(by_conn[conn] or {}) do
+    core.wake(one.task, one.wait, nil, errors.new {
+      code = errors.codes.unavailable, message = "The client is gone",
+    })
+  end
+end
+
+return M

@@ -1,0 +1,85 @@
+--- Signals: what happens in the server, told to functions that asked for it.
+local core = require("perigee.core")
+local report = require("perigee.report")
+local spelling = require("perigee.spelling")
+
+local M = {}
+
+---@alias perigee.Signal
+---| "client_connected" { consumer }
+---| "client_disconnected" { consumer, code, reason }
+---| "rpc_method_started" { ctx }
+---| "rpc_method_completed" { ctx, result, seconds }
+---| "rpc_method_failed" { ctx, error, seconds }
+---| "app_loaded" { app }
+---| "app_reloaded" { app }
+---| "app_reload_failed" { app, error }
+---| "layer_down" { error }
+---| "layer_up" {}
+---| "server_started" {}
+---| "server_draining" {}
+
+M.names = {
+  "client_connected", "client_disconnected", "rpc_method_started", "rpc_method_completed",
+  "rpc_method_failed", "app_loaded", "app_reloaded", "app_reload_failed", "layer_down", "layer_up",
+  "server_started", "server_draining",
+}
+
+---@type table<string, { fn: function, owner: table }[]>
+local receivers = {}
+for _, name in ipairs(M.names) do receivers[name] = {} end
+
+--- Called when the set of receivers has changed: calls take a longer way while somebody listens.
+---@type fun()
+M.on_change = function() end
+
+local function changed()
+  core.watch_conns(#receivers.client_connected + #receivers.client_disconnected > 0)
+  M.on_change()
+end
+
+--- Does anybody listen to the signals around calls?
+---@return boolean
+function M.watches_calls()
+  return #receivers.rpc_method_started + #receivers.rpc_method_completed + #receivers.rpc_method_failed > 0
+end
+
+--- Calls fn for each signal of that name until its app is retired.
+---@param owner table the app
+---@param name perigee.Signal
+---@param fn fun(event: table)
+function M.on(owner, name, fn)
+  local list = receivers[name]
+  if not list then
+    error(("perigee.on: there is no signal '%s'%s"):format(tostring(name), spelling.hint(name, M.names)), 3)
+  end
+  if type(fn) ~= "function" then error("perigee.on: the receiver must be a function", 3) end
+  list[#list + 1] = { fn = fn, owner = owner }
+  changed()
+end
+
+--- Forgets the receivers of an app.
+---@param owner table
+function M.forget(owner)
+  for _, list in pairs(receivers) do
+    for i = #list, 1, -1 do
+      if list[i].owner == owner then table.remove(list, i) end
+    end
+  end
+  changed()
+end
+
+--- Tells everybody who listens. One that fails is logged and changes nothing else.
+---@param name perigee.Signal
+---@param event table
+function M.emit(name, event)
+  local list = receivers[name]
+  for i = 1, #list do
+    local receiver = list[i]
+    if not receiver then break end
+    local ok, fault = xpcall(receiver.fn, report.fault, event)
+    if not ok then report.log(fault, "signal receiver failed", { signal = name }) end
+  end
+end
+
+return M
