@@ -52,7 +52,7 @@ static void name_node(char out[static 17]) {
   for (size_t i = 0; i < sizeof bytes; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
-/* ---- a worker's thread ----------------------------------------------------------------------------- */
+/* ---- a worker's thread ----------------------------------------------------------------------- */
 
 static void crew_main(void *arg) {
   struct crew *crew = arg;
@@ -94,7 +94,7 @@ static bool step_done(struct control *c) {
   return is_ok;
 }
 
-/* ---- the control thread ---------------------------------------------------------------------------- */
+/* ---- the control thread ---------------------------------------------------------------------- */
 
 static void on_signal(uv_signal_t *handle, int signal) {
   struct control *c = handle->data;

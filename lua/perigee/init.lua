@@ -61,6 +61,15 @@ function M.for_app(app)
     signals.on(app, name, fn)
   end
 
+  --- Runs a function of one of the app's modules on a thread, in a Lua state of its own, and waits.
+  ---@param module string "chat.thumbnails"
+  ---@param name string of a function in the table that the module returns
+  ---@param ... any plain values
+  ---@return any ... plain values
+  function perigee.blocking(module, name, ...)
+    return wait.blocking(app, module, name, ...)
+  end
+
   --- Calls fn once, after some seconds.
   ---@param seconds number
   ---@param fn function

@@ -89,6 +89,29 @@ function M.all(fns)
   return results
 end
 
+--- Runs a function of one of the app's modules on a thread, in a Lua state of its own, and waits for
+--- it: for what would hold everybody up. Only plain values cross; an error is raised here.
+---@param owner { name: string, dir: string? }
+---@param module string "chat.thumbnails"
+---@param name string of a function in the table that the module returns
+---@param ... any
+---@return any ...
+function M.blocking(owner, module, name, ...)
+  if type(module) ~= "string" or type(name) ~= "string" then
+    error("perigee.blocking takes a module's name and a function's name", 3)
+  end
+  -- modules are found as require finds them: "chat.x" below the folder that holds chat/
+  local folder = owner.dir and owner.dir:match("^(.*)/[^/]+$") or "."
+  local task, wait = core.wait_open()
+  local job = core.blocking(task, wait, folder, module, name, ...)
+  core.park(nil, wait)
+  local function settle(ok, ...)
+    if ok then return ... end
+    error((...), 0)
+  end
+  return settle(job())
+end
+
 --- What timers belong to: they are cancelled together when their app is retired.
 ---@class perigee.TimerOwner
 ---@field timers table<perigee.Timer, true>

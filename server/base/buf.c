@@ -30,7 +30,8 @@ struct buf *buf_ref(struct buf *buf) {
 }
 
 void buf_unref(struct buf *buf) {
-  /* release: our reads of the bytes happen before the free; acquire: the freeing thread sees them */
+  /* release: our reads of the bytes happen before the free; acquire: the freeing thread sees them
+   */
   if (atomic_fetch_sub_explicit(&buf->refs, 1, memory_order_release) == 1) {
     atomic_thread_fence(memory_order_acquire);
     free(buf);

@@ -14,7 +14,8 @@ static const struct {
 };
 
 const int metrics_count = (int)(sizeof known / sizeof *known);
-_Static_assert(sizeof(struct metrics) == sizeof known / sizeof *known * sizeof(atomic_uint_fast64_t),
+_Static_assert(sizeof(struct metrics) ==
+                   sizeof known / sizeof *known * sizeof(atomic_uint_fast64_t),
                "struct metrics is an array of counters");
 
 const char *metrics_name(int i) {

@@ -70,7 +70,7 @@ static struct call *call_of(struct task *t) {
   return (struct call *)t->data;
 }
 
-/* ---- answers ------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 struct answer {
   enum envelope_style style;
@@ -82,16 +82,18 @@ struct answer {
 static void http_answer_call(struct conn *conn, unsigned status, struct slice body) {
   const char *type = media_types[peer_of(conn)->media_type];
   char cors[CORS_LINES_MAX];
-  struct http_answer answer = {.status = status ? status : 200, .type = type,
-                               .type_len = strlen(type), .extra = cors,
+  struct http_answer answer = {.status = status ? status : 200,
+                               .type = type,
+                               .type_len = strlen(type),
+                               .extra = cors,
                                .extra_len = dispatch_cors(conn, cors, sizeof cors)};
   http_answer(conn, &answer, body);
 }
 
 static void http_answer_nothing(struct conn *conn) {
   char cors[CORS_LINES_MAX];
-  struct http_answer answer = {.status = 204, .extra = cors,
-                               .extra_len = dispatch_cors(conn, cors, sizeof cors)};
+  struct http_answer answer = {
+      .status = 204, .extra = cors, .extra_len = dispatch_cors(conn, cors, sizeof cors)};
   http_answer_text(conn, &answer, NULL);
 }
 
@@ -121,7 +123,7 @@ static bool write_answer(lua_State *L, struct builder *b, const struct call *c,
   bool is_error = a->style == ENV_ERROR_1 || a->style == ENV_ERROR_2;
   bool is_written = is_error    ? write_error(L, w, a->value)
                     : a->is_raw ? json_write_raw(L, w, &host_of(L)->scratch, a->value)
-                              : json_write(L, w, a->value);
+                                : json_write(L, w, a->value);
   envelope_close(b, a->style, c->id, c->id_len);
   return is_written;
 }
@@ -194,7 +196,7 @@ static void send_last_word(struct host *h, struct call *c, bool is_timeout) {
   }
 }
 
-/* ---- in the coroutine ---------------------------------------------------------------------------- */
+/* ---- in the coroutine ------------------------------------------------------------------------ */
 
 /* Stack: ... value, style, status: what rpc.lua returned. */
 static void read_answer(lua_State *L, struct answer *a) {
@@ -370,7 +372,7 @@ static int failed_body(lua_State *L) {
   return say(L, LUA_OK, (lua_KContext)t);
 }
 
-/* ---- how many at once ---------------------------------------------------------------------------- */
+/* ---- how many at once ------------------------------------------------------------------------ */
 
 void call_weigh(struct conn *conn) {
   struct peer *p = peer_of(conn);
@@ -391,7 +393,7 @@ void call_on_peer(struct conn *conn, int change) {
   if (ws_is_open(conn)) call_weigh(conn);
 }
 
-/* ---- the task ------------------------------------------------------------------------------------ */
+/* ---- the task -------------------------------------------------------------------------------- */
 
 static void call_waits(struct task *t) {
   struct call *c = call_of(t);
@@ -461,7 +463,7 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
   if (conn && p->calls && !(call->bits & ENV_HTTP)) call_weigh(conn);
 }
 
-/* ---- batches ------------------------------------------------------------------------------------- */
+/* ---- batches --------------------------------------------------------------------------------- */
 
 static void batch_free(struct batch *b) {
   for (uint32_t i = 0; i < b->n; i++) free((char *)b->answers[i].at);
@@ -573,13 +575,18 @@ static void call_batch(struct host *h, struct conn *conn, const char *text, size
     return;
   }
   struct batch *b = mem_zalloc(sizeof *b);
-  *b = (struct batch){.host = h, .consumer = consumer, .conn = conn_id(conn), .text = copy,
-                      .members = members, .n = (uint32_t)count, .is_http = is_http};
+  *b = (struct batch){.host = h,
+                      .consumer = consumer,
+                      .conn = conn_id(conn),
+                      .text = copy,
+                      .members = members,
+                      .n = (uint32_t)count,
+                      .is_http = is_http};
   b->answers = mem_zalloc((size_t)count * sizeof *b->answers);
   batch_pump(b);
 }
 
-/* ---- the door ------------------------------------------------------------------------------------ */
+/* ---- the door -------------------------------------------------------------------------------- */
 
 void call_message(struct host *h, struct conn *conn, const char *text, size_t n, bool is_http,
                   bool is_text_bad) {

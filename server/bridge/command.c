@@ -27,8 +27,8 @@ struct command {
   int exit_code;
 };
 
-/* perigee.cli.main(args) returns an exit code; a table of settings to serve with; or a function that
- * returns an exit code and may wait, with settings for this worker. */
+/* perigee.cli.main(args) returns an exit code; a table of settings to serve with; or a function
+ * that returns an exit code and may wait, with settings for this worker. */
 static int run_body(lua_State *L) {
   struct command *c = lua_touserdata(L, 1);
   lua_getglobal(L, "require");

@@ -29,13 +29,16 @@ enum { CONNECT_SECONDS = 30 }; /* a connect hook may take; the client waits for 
 
 #define PLAIN_TEXT .type = "text/plain; charset=utf-8", .type_len = 25
 
-/* ---- refusing ------------------------------------------------------------------------------------ */
+/* ---- refusing -------------------------------------------------------------------------------- */
 
 /* Answers an error with one more header line and closes. */
 static void refuse_with(struct conn *conn, unsigned status, const char *line, const char *why) {
   char text[256];
-  struct http_answer answer = {.status = status, PLAIN_TEXT, .extra = line,
-                               .extra_len = line ? strlen(line) : 0, .is_last = true};
+  struct http_answer answer = {.status = status,
+                               PLAIN_TEXT,
+                               .extra = line,
+                               .extra_len = line ? strlen(line) : 0,
+                               .is_last = true};
   snprintf(text, sizeof text, "%u %s%s%s\n", status, http_status_text(status), why ? ": " : "",
            why ? why : "");
   metric_add(&conn->worker->metrics.http_refused, 1);
@@ -46,7 +49,7 @@ static void refuse(struct conn *conn, unsigned status, const char *why) {
   refuse_with(conn, status, NULL, why);
 }
 
-/* ---- origins --------------------------------------------------------------------------------------- */
+/* ---- origins --------------------------------------------------------------------------------- */
 
 static bool is_origin_allowed(const struct consumer *c, const struct http_request *r,
                               const struct http_field *origin) {
@@ -93,8 +96,8 @@ size_t dispatch_cors(struct conn *conn, char *out, size_t n) {
 static void preflight(struct conn *conn, const struct consumer *c, const struct http_request *r) {
   char lines[800];
   size_t n = cors_lines(c, r, true, lines, sizeof lines);
-  struct http_answer answer = {.status = 204, .extra = n ? lines : "Allow: POST, OPTIONS\r\n",
-                               .extra_len = n ? n : 22};
+  struct http_answer answer = {
+      .status = 204, .extra = n ? lines : "Allow: POST, OPTIONS\r\n", .extra_len = n ? n : 22};
   const struct http_field *origin = http_find(r, "origin");
   if (origin && n == 0) {
     log_origin(c, r, origin);
@@ -104,17 +107,18 @@ static void preflight(struct conn *conn, const struct consumer *c, const struct 
   http_answer_text(conn, &answer, NULL);
 }
 
-/* ---- heads ----------------------------------------------------------------------------------------- */
+/* ---- heads ----------------------------------------------------------------------------------- */
 
-/* Index into media_types, or -1. Parameters such as charset are allowed and ignored: JSON is UTF-8. */
+/* Index into media_types, or -1. Parameters such as charset are allowed and ignored: JSON is UTF-8.
+ */
 static int media_type(const struct http_request *r) {
   const struct http_field *type = http_find(r, "content-type");
   if (!type) return -1;
   struct http_span name = type->value;
   const char *semicolon = memchr(http_text(r, name), ';', name.len);
   if (semicolon) name.len = (uint32_t)(semicolon - http_text(r, name));
-  while (name.len && (http_text(r, name)[name.len - 1] == ' ' ||
-                      http_text(r, name)[name.len - 1] == '\t'))
+  while (name.len &&
+         (http_text(r, name)[name.len - 1] == ' ' || http_text(r, name)[name.len - 1] == '\t'))
     name.len--;
   for (int i = 0; i < MEDIA_TYPES; i++)
     if (http_span_is(r, name, media_types[i])) return i;
@@ -122,7 +126,8 @@ static int media_type(const struct http_request *r) {
 }
 
 /* A browser page of another origin must not reach handlers with the visitor's cookies. */
-static bool check_origin(struct conn *conn, const struct consumer *c, const struct http_request *r) {
+static bool check_origin(struct conn *conn, const struct consumer *c,
+                         const struct http_request *r) {
   const struct http_field *origin = http_find(r, "origin");
   if (!origin || is_origin_allowed(c, r, origin)) return true; /* no Origin: not a browser */
   log_origin(c, r, origin);
@@ -239,8 +244,8 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   struct route route;
   peer_of(conn)->consumer = NULL;
   if (is_path(r, "*")) { /* OPTIONS * */
-    struct http_answer answer = {.status = 204, .extra = "Allow: GET, HEAD, POST, OPTIONS\r\n",
-                                 .extra_len = 33};
+    struct http_answer answer = {
+        .status = 204, .extra = "Allow: GET, HEAD, POST, OPTIONS\r\n", .extra_len = 33};
     http_answer_text(conn, &answer, NULL);
     return 0;
   }
@@ -260,7 +265,8 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
     return 0;
   }
   if (answer_own(conn, r)) return 0;
-  const struct public_folder *f = routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
+  const struct public_folder *f =
+      routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
   if (f && (r->method == HTTP_GET || r->method == HTTP_HEAD) && strlen(f->prefix) < 1000)
     redirect(conn, f->prefix);
   else
@@ -268,7 +274,7 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   return 0;
 }
 
-/* ---- connections and Lua --------------------------------------------------------------------------- */
+/* ---- connections and Lua --------------------------------------------------------------------- */
 
 /* "address port\r\n" and the raw head, malloc'd: what perigee.scope reads. */
 static char *copy_head(struct conn *conn, const struct http_request *r, uint32_t *len) {
@@ -313,9 +319,9 @@ struct hook {
   const uint8_t *data; /* receive: borrowed until the body has run */
   size_t len;
   bool is_binary;
-  unsigned code;  /* disconnect */
-  char *reason;   /* owned */
-  char *head;     /* owned */
+  unsigned code; /* disconnect */
+  char *reason;  /* owned */
+  char *head;    /* owned */
   size_t head_len;
 };
 _Static_assert(sizeof(struct hook) <= TASK_DATA, "a hook fits into its task");
@@ -403,8 +409,12 @@ static void begin_disconnect(struct host *h, struct conn *conn, unsigned code, c
     return;
   }
   struct hook *hook = hook_of(t);
-  *hook = (struct hook){.consumer = p->consumer, .conn = conn_id(conn), .code = code,
-                        .reason = mem_alloc(n + 1), .head = p->head, .head_len = p->head_len};
+  *hook = (struct hook){.consumer = p->consumer,
+                        .conn = conn_id(conn),
+                        .code = code,
+                        .reason = mem_alloc(n + 1),
+                        .head = p->head,
+                        .head_len = p->head_len};
   memcpy(hook->reason, reason, n);
   hook->reason[n] = '\0';
   p->head = NULL;
@@ -413,7 +423,7 @@ static void begin_disconnect(struct host *h, struct conn *conn, unsigned code, c
   task_run_soon(t, disconnect_body); /* we may be inside a handler that closed its connection */
 }
 
-/* ---- HTTP handler ---------------------------------------------------------------------------------- */
+/* ---- HTTP handler ---------------------------------------------------------------------------- */
 
 static void begin_connect(struct host *h, struct conn *conn) {
   struct peer *p = peer_of(conn);
@@ -465,7 +475,7 @@ const struct http_handler dispatch_http = {
     .drained = on_drained,
 };
 
-/* ---- WebSocket handler ----------------------------------------------------------------------------- */
+/* ---- WebSocket handler ----------------------------------------------------------------------- */
 
 static void begin_receive(struct host *h, struct conn *conn, bool is_binary, const uint8_t *data,
                           size_t n) {
@@ -476,8 +486,8 @@ static void begin_receive(struct host *h, struct conn *conn, bool is_binary, con
     ws_close(conn, WS_TRY_AGAIN, "out of memory", 13);
     return;
   }
-  *hook_of(t) = (struct hook){.consumer = p->consumer, .conn = id, .data = data, .len = n,
-                              .is_binary = is_binary};
+  *hook_of(t) = (struct hook){
+      .consumer = p->consumer, .conn = id, .data = data, .len = n, .is_binary = is_binary};
   task_names(t, p->consumer->path, id);
   p->calls++;
   task_run(t, receive_body);
@@ -498,7 +508,7 @@ static void deliver(struct conn *conn, bool is_binary, const uint8_t *data, size
   }
 }
 
-/* ---- strict ordering ----------------------------------------------------------------------------- */
+/* ---- strict ordering ------------------------------------------------------------------------- */
 
 /* A message that waits until the connection's calls before it have ended. */
 struct queued {
@@ -592,7 +602,8 @@ static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, s
   struct peer *p = peer_of(conn);
   groups_leave_all(&h->groups, conn);
   drop_queued(p);
-  if (p->is_known || p->consumer->has_disconnect || h->watches_conns) begin_disconnect(h, conn, code, reason, n);
+  if (p->is_known || p->consumer->has_disconnect || h->watches_conns)
+    begin_disconnect(h, conn, code, reason, n);
   free(p->head);
   p->head = NULL;
 }
@@ -611,7 +622,7 @@ const struct ws_handler dispatch_ws = {
     .drain = on_drain,
 };
 
-/* ---- for Lua --------------------------------------------------------------------------------------- */
+/* ---- for Lua --------------------------------------------------------------------------------- */
 
 static struct conn *conn_arg(lua_State *L, int index) {
   struct conn *conn = worker_conn(&host_of(L)->worker, (uint64_t)luaL_checkinteger(L, index));
@@ -638,8 +649,8 @@ int l_reject(lua_State *L) {
   luaL_argcheck(L, status >= 300 && status <= 599, 2, "an HTTP status from 300 to 599");
   bool is_opening = conn && peer_of(conn)->is_opening;
   if (is_opening) {
-    struct http_answer answer = {.status = (unsigned)status, PLAIN_TEXT, .extra = headers,
-                                 .extra_len = n, .is_last = true};
+    struct http_answer answer = {
+        .status = (unsigned)status, PLAIN_TEXT, .extra = headers, .extra_len = n, .is_last = true};
     peer_of(conn)->is_opening = false;
     ws_forget(conn);
     http_answer_text(conn, &answer, body);

@@ -27,7 +27,7 @@ enum { CORS_LINES_MAX = 800 };
  * progress. Writes at most n bytes; returns how many. */
 size_t dispatch_cors(struct conn *conn, char *out, size_t n);
 
-/* ---- for Lua: core.* ------------------------------------------------------------------------------- */
+/* ---- for Lua: core.* ------------------------------------------------------------------------- */
 
 /* accept(conn[, subprotocol[, headers]]): answers a handshake that waits with 101. Without a
  * subprotocol the first of the consumer's that the client offers. headers: lines "Name: value\r\n".

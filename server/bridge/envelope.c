@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* ---- reading --------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 #define IS_KEY(key, n, name) ((n) == sizeof(name) - 1 && memcmp(key, name, sizeof(name) - 1) == 0)
 
@@ -253,7 +253,7 @@ int envelope_split(const char *text, size_t n, struct envelope_span *members, in
   return -1;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 void envelope_open(struct builder *b, enum envelope_style style) {
   switch (style) {
@@ -266,8 +266,7 @@ void envelope_open(struct builder *b, enum envelope_style style) {
   }
 }
 
-void envelope_close(struct builder *b, enum envelope_style style, const char *id,
-                    uint32_t id_len) {
+void envelope_close(struct builder *b, enum envelope_style style, const char *id, uint32_t id_len) {
   if (style == ENV_RESULT_1)
     builder_add(b, ",\"error\":null,\"id\":", 19);
   else

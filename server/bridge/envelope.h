@@ -52,7 +52,7 @@ struct envelope {
   uint32_t bits;
   struct envelope_span method; /* with its quotes */
   struct envelope_span params;
-  struct envelope_span id; /* with its quotes; len 0: none to send back */
+  struct envelope_span id;     /* with its quotes; len 0: none to send back */
   struct envelope_span result; /* of an answer */
   struct envelope_span error;
   struct json_reader reader; /* after trouble: what and where */
@@ -76,7 +76,7 @@ bool envelope_is_batch(const char *text, size_t n);
 
 /* How an answer is written. */
 enum envelope_style {
-  ENV_SILENT = 0,  /* not at all */
+  ENV_SILENT = 0,   /* not at all */
   ENV_RESULT_2 = 1, /* {"jsonrpc":"2.0","result":R,"id":I} */
   ENV_ERROR_2 = 2,
   ENV_RESULT_1 = 3, /* {"result":R,"error":null,"id":I} */

@@ -26,7 +26,7 @@ enum {
   LAST_GRACE_MS = 2000, /* for disconnect hooks of connections that were cut */
 };
 
-/* ---- mail and turns ------------------------------------------------------------------------------ */
+/* ---- mail and turns -------------------------------------------------------------------------- */
 
 void host_stop(struct host *h) {
   if (h->is_stopping) return;
@@ -56,8 +56,7 @@ static void on_grace(struct deadline *d) {
 static void drain(struct host *h) {
   if (h->worker.is_draining) return;
   h->grace.fire = on_grace;
-  deadline_set(&h->worker.deadlines, &h->grace,
-               worker_now(&h->worker) + h->settings->grace_ms);
+  deadline_set(&h->worker.deadlines, &h->grace, worker_now(&h->worker) + h->settings->grace_ms);
   worker_drain(&h->worker);
   worker_hurry(&h->worker);
 }
@@ -84,13 +83,12 @@ static bool on_turn(void *owner) {
   dispatch_turn(h);
   groups_rewind(&h->groups);
   ltest_turn(h);
-  if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 &&
-      h->n_disconnecting == 0)
+  if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 && h->n_disconnecting == 0)
     host_stop(h);
   return is_more;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static unsigned default_max_conns(const struct settings *s) {
   struct rlimit limit;
@@ -131,6 +129,7 @@ bool host_prepare(struct host *h, unsigned index, const struct settings *setting
               default_max_conns(settings));
   groups_init(&h->groups, &h->worker);
   tasks_init(h);
+  blocking_init(h);
   return state_open(h, lua_path);
 }
 
@@ -208,6 +207,7 @@ bool host_close(struct host *h) {
   state_close(h);
   uv_run(&h->worker.loop, UV_RUN_DEFAULT);
   bool is_clean = worker_fini(&h->worker);
+  blocking_fini(h);
   groups_fini(&h->groups);
   routes_free(h->routes);
   consumers_free(h);

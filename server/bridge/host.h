@@ -3,6 +3,7 @@
 #define PERIGEE_HOST_H
 
 #include "bridge/json.h"
+#include "bridge/lblocking.h"
 #include "bridge/memory.h"
 #include "bridge/task.h"
 #include "hub/groups.h"
@@ -38,7 +39,7 @@ struct host_entries {
 struct host {
   struct worker worker;
   struct groups groups;
-  lua_State *L; /* the main state; tasks run on coroutines of it */
+  lua_State *L;         /* the main state; tasks run on coroutines of it */
   struct memory memory; /* L's */
   struct tasks tasks;
   struct slice_watch slice;
@@ -47,16 +48,17 @@ struct host {
   int array_mt_ref;
   struct host_entries entries;
   const struct settings *settings; /* borrowed, read-only, shared by all hosts */
+  struct blocking blocking;        /* Lua states of the thread pool's */
   struct routes *routes;           /* owned; what the apps of today serve */
   struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
   bool watches_conns;              /* signals want to hear of every connection */
   uint64_t *released;              /* owned: strictly ordered connections that may go on */
   uint32_t n_released, cap_released;
-  uint32_t n_disconnecting;        /* disconnect hooks that have not ended */
-  uint64_t quiet_task;             /* a test's task that waits for quiet; 0: none */
-  uint32_t quiet_wait;             /* its wait */
-  uint64_t quiet_activity;         /* worker.activity of the last turn */
-  struct deadline grace;           /* draining ends here at the latest */
+  uint32_t n_disconnecting; /* disconnect hooks that have not ended */
+  uint64_t quiet_task;      /* a test's task that waits for quiet; 0: none */
+  uint32_t quiet_wait;      /* its wait */
+  uint64_t quiet_activity;  /* worker.activity of the last turn */
+  struct deadline grace;    /* draining ends here at the latest */
   bool is_stopping;
 };
 
@@ -70,8 +72,8 @@ static inline struct host *host_of_conn(const struct conn *conn) {
   return conn->worker->owner;
 }
 
-/* Opens the loop and the Lua state. limits in settings are read when they are needed, so settings may
- * be filled in later. lua_path: see state_open. False: no memory. */
+/* Opens the loop and the Lua state. limits in settings are read when they are needed, so settings
+ * may be filled in later. lua_path: see state_open. False: no memory. */
 bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
                   const char *lua_path, size_t lua_memory);
 

@@ -29,7 +29,7 @@ enum {
   NUMBER_MAX = 40, /* longest number this file writes */
 };
 
-/* ---- paths of offending values -------------------------------------------------------------------- */
+/* ---- paths of offending values --------------------------------------------------------------- */
 
 /* Paths grow from the back, as the error travels from the inside out. A path that is too long
  * keeps its inner end, behind dots; path[0] tells that it was cut. */
@@ -65,7 +65,7 @@ static void path_key(char *path, size_t *at, const char *key, size_t n) {
   path_prepend(path, at, ".", 1);
 }
 
-/* ---- scanning -------------------------------------------------------------------------------------- */
+/* ---- scanning -------------------------------------------------------------------------------- */
 
 /* The next byte that is not plain inside a string: a quote, a backslash or a control character.
  * The usual trick for "has this word a byte less than n, or equal to c" (Hacker's Delight); its
@@ -122,7 +122,7 @@ void json_scratch_fini(struct json_scratch *scratch) {
   *scratch = (struct json_scratch){0};
 }
 
-/* ---- strings --------------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 static int hex4(const char *s) {
   int v = 0;
@@ -230,13 +230,12 @@ static enum json_status push_string(lua_State *L, struct json_reader *r) {
   size_t n;
   enum json_status status = json_read_bytes(r, &s, &n);
   if (status != JSON_OK) return status;
-  if (r->limits.string && n > r->limits.string)
-    return over_limit(r, "string", r->limits.string);
+  if (r->limits.string && n > r->limits.string) return over_limit(r, "string", r->limits.string);
   lua_pushlstring(L, s, n);
   return JSON_OK;
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 struct number {
   const char *start;
@@ -327,8 +326,9 @@ static double exact_strtod(const char *s, size_t n) {
 }
 
 static double number_value(const struct json_reader *r, const struct number *num) {
-  static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+  static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
   /* up to 2^53 and 10^22 both factors are exact, so one operation rounds correctly (Clinger) */
   if (!num->is_long && num->digits <= 1ull << 53 && num->exponent >= -22 && num->exponent <= 22) {
     double v = (double)num->digits;
@@ -357,7 +357,7 @@ static enum json_status push_number(lua_State *L, struct json_reader *r) {
   return JSON_OK;
 }
 
-/* ---- values ---------------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static bool is_word(struct json_reader *r, const char *word, size_t n) {
   if ((size_t)(r->end - r->at) < n || memcmp(r->at, word, n) != 0) return false;
@@ -548,7 +548,8 @@ static enum json_status skip_members(struct json_reader *r, unsigned level, bool
     status = skip_value(r, level + 1);
     if (status != JSON_OK) return status;
     skip_space(r);
-    if (r->at >= r->end) return malformed(r, is_object ? "object without an end" : "array without an end");
+    if (r->at >= r->end)
+      return malformed(r, is_object ? "object without an end" : "array without an end");
     char c = *r->at;
     if (c != ',' && c != close)
       return malformed(r, is_object ? "',' or '}' expected" : "',' or ']' expected");
@@ -589,7 +590,7 @@ enum json_status json_skip(struct json_reader *r) {
   return skip_value(r, 0);
 }
 
-/* ---- writing --------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------------------- */
 
 void json_writer_init(struct json_writer *w, struct builder *out, const void *array_mt) {
   w->out = out;
@@ -629,9 +630,7 @@ bool json_write_string(struct json_writer *w, const char *s, size_t n) {
     case '\n': builder_add(w->out, "\\n", 2); break;
     case '\r': builder_add(w->out, "\\r", 2); break;
     case '\t': builder_add(w->out, "\\t", 2); break;
-    default:
-      snprintf(escape, sizeof escape, "\\u%04x", c);
-      builder_add(w->out, escape, 6);
+    default: snprintf(escape, sizeof escape, "\\u%04x", c); builder_add(w->out, escape, 6);
     }
   }
   builder_byte(w->out, '"');
@@ -771,8 +770,7 @@ static bool write_table(lua_State *L, struct json_writer *w, int table, unsigned
         lua_Integer count = 0, border = (lua_Integer)lua_rawlen(L, table);
         lua_pop(L, 2);
         for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
-          if (!lua_isinteger(L, -2))
-            return no_form(w, "a table with both string and integer keys");
+          if (!lua_isinteger(L, -2)) return no_form(w, "a table with both string and integer keys");
           lua_Integer k = lua_tointeger(L, -2);
           if (k < 1 || k > border)
             return no_form(w, "a table with integer keys that are not 1 to n (a sparse array?)");

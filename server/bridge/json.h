@@ -79,7 +79,7 @@ enum json_status json_read_bytes(struct json_reader *r, const char **s, size_t *
 enum json_status json_read_text(lua_State *L, struct json_reader *r);
 
 struct json_writer {
-  struct builder *out; /* a message in progress */
+  struct builder *out;  /* a message in progress */
   const void *array_mt; /* lua_topointer of the array metatable */
   const char *error;    /* what cannot be encoded; static text */
   size_t path_at;       /* path + path_at: where */

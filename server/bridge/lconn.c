@@ -24,7 +24,7 @@ static int return_bool(lua_State *L, bool value) {
   return 1;
 }
 
-/* ---- frames -------------------------------------------------------------------------------------- */
+/* ---- frames ---------------------------------------------------------------------------------- */
 
 /* Raises with what json_write found; the builder is free again. */
 static int raise_unencodable(lua_State *L, struct builder *b, const struct json_writer *w) {
@@ -34,8 +34,8 @@ static int raise_unencodable(lua_State *L, struct builder *b, const struct json_
 
 enum { FLAG_V1 = 1, FLAG_RAW = 2 };
 
-/* Writes a request or notification as one frame. Stack indexes: method, params (may be none), flags;
- * id: text of a string id, or NULL for a notification. */
+/* Writes a request or notification as one frame. Stack indexes: method, params (may be none),
+ * flags; id: text of a string id, or NULL for a notification. */
 static void write_request(lua_State *L, struct builder *b, const char *id, int method, int params,
                           int flags_at, struct slice *frame) {
   struct host *h = host_of(L);
@@ -53,8 +53,8 @@ static void write_request(lua_State *L, struct builder *b, const char *id, int m
   }
   if (has_params) {
     builder_text(b, ",\"params\":");
-    bool is_written = flags & FLAG_RAW ? json_write_raw(L, &w, &h->scratch, params)
-                                       : json_write(L, &w, params);
+    bool is_written =
+        flags & FLAG_RAW ? json_write_raw(L, &w, &h->scratch, params) : json_write(L, &w, params);
     if (!is_written) raise_unencodable(L, b, &w);
   } else if (flags & FLAG_V1) {
     builder_text(b, ",\"params\":[]");
@@ -134,7 +134,7 @@ int l_is_open(lua_State *L) {
   return return_bool(L, open_conn(L, 1) != NULL);
 }
 
-/* ---- groups -------------------------------------------------------------------------------------- */
+/* ---- groups ---------------------------------------------------------------------------------- */
 
 static const char *check_group(lua_State *L, int index, size_t *n) {
   const char *name = luaL_checklstring(L, index, n);

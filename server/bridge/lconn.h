@@ -9,8 +9,8 @@
  * Lua holds connections by their ids, plain integers that are never used twice: an id whose
  * connection is gone finds nothing, and every function then returns false. */
 
-/* notify(conn, method, params, flags): sends a JSON-RPC notification. Raises when params have no form
- * in JSON. flags: 1: in the form of JSON-RPC 1.0; 2: params are JSON text already. */
+/* notify(conn, method, params, flags): sends a JSON-RPC notification. Raises when params have no
+ * form in JSON. flags: 1: in the form of JSON-RPC 1.0; 2: params are JSON text already. */
 int l_notify(lua_State *L);
 /* send(conn, data, is_binary): sends a message as it is. */
 int l_send(lua_State *L);

@@ -23,7 +23,7 @@ struct client {
     uint16_t code;
     size_t len;
     uint8_t *data;
-  } *received;
+  } * received;
   size_t n_received;
 };
 
@@ -97,8 +97,7 @@ static int push_output(lua_State *L, struct client *c) {
 
 static int queue(lua_State *L, struct client *c, uint8_t opcode, const char *data, size_t n) {
   struct wslay_event_msg msg = {opcode, (const uint8_t *)data, n};
-  if (wslay_event_queue_msg(c->wslay, &msg) != 0)
-    return luaL_error(L, "this WebSocket is closing");
+  if (wslay_event_queue_msg(c->wslay, &msg) != 0) return luaL_error(L, "this WebSocket is closing");
   return push_output(L, c);
 }
 
@@ -178,8 +177,8 @@ int l_ws_client(lua_State *L) {
       .genmask_callback = on_mask,
       .on_msg_recv_callback = on_message,
   };
-  static const luaL_Reg methods[] = {{"message", l_message}, {"ping", l_ping}, {"close", l_close},
-                                     {"feed", l_feed},       {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"message", l_message}, {"ping", l_ping}, {"close", l_close}, {"feed", l_feed}, {NULL, NULL}};
   struct client *c = lua_newuserdatauv(L, sizeof *c, 0);
   *c = (struct client){0};
   if (luaL_newmetatable(L, metatable)) {

@@ -3,8 +3,8 @@
  *
  * A call makes and drops a handful of small objects, and Lua's collector frees them by the hundred:
  * far more at a time than malloc's own cache of seven per size holds. Lua tells the size of what it
- * frees, so a list per size is all it takes. The lists are short enough not to hold a burst's memory
- * for ever. */
+ * frees, so a list per size is all it takes. The lists are short enough not to hold a burst's
+ * memory for ever. */
 #include "bridge/memory.h"
 
 #include <stdlib.h>
@@ -75,7 +75,7 @@ void *memory_allocate(void *ud, void *old, size_t old_size, size_t new_size) {
 }
 
 void memory_fini(struct memory *m) {
-  for (int class = 0; class < MEMORY_CLASSES; class++) {
+  for (int class = 0; class < MEMORY_CLASSES; class ++) {
     while (m->cached[class]) {
       struct memory_block *block = m->cached[class];
       m->cached[class] = block->next;

@@ -9,13 +9,14 @@
 enum { MEMORY_GRAIN = 16, MEMORY_CLASSES = 16 };
 
 struct memory {
-  size_t used, max; /* bytes, as Lua asked for them */
+  size_t used, max;                            /* bytes, as Lua asked for them */
   struct memory_block *cached[MEMORY_CLASSES]; /* blocks of 16, 32, ... 256 bytes */
   unsigned n_cached[MEMORY_CLASSES];
 };
 
-/* A lua_Alloc; ud is a struct memory. Over the cap it fails, which Lua answers with a full collection
- * and, if that does not help, an ordinary error in whatever asked. Shrinking never fails. */
+/* A lua_Alloc; ud is a struct memory. Over the cap it fails, which Lua answers with a full
+ * collection and, if that does not help, an ordinary error in whatever asked. Shrinking never
+ * fails. */
 void *memory_allocate(void *ud, void *old, size_t old_size, size_t new_size);
 
 /* Gives the cache back. After lua_close. */

@@ -17,17 +17,17 @@ struct peer {
   struct transfer *transfer;    /* a public file that is being sent, or NULL */
   char *head; /* owned: "address port\r\n" and the raw request head of a WebSocket's handshake */
   uint32_t head_len;
-  uint32_t calls;         /* in flight */
-  uint32_t on_peer;       /* of those: wait for an answer of the client's */
-  uint32_t n_queued;      /* messages that wait, on a strictly ordered path */
-  struct queued *queued;  /* owned list of them */
+  uint32_t calls;        /* in flight */
+  uint32_t on_peer;      /* of those: wait for an answer of the client's */
+  uint32_t n_queued;     /* messages that wait, on a strictly ordered path */
+  struct queued *queued; /* owned list of them */
   struct queued **queued_end;
-  uint8_t media_type;    /* of the HTTP request in progress: index into media_types */
-  bool is_opening : 1;   /* Lua decides whether to accept the handshake */
-  bool is_accepted : 1;  /* a WebSocket that Lua may have seen */
-  bool is_known : 1;     /* Lua has an instance for it and must hear of its end */
-  bool has_origin : 1;   /* the HTTP request in progress has an Origin field */
-  bool is_leaving : 1;   /* close with 1001 when the last call has ended */
+  uint8_t media_type;   /* of the HTTP request in progress: index into media_types */
+  bool is_opening : 1;  /* Lua decides whether to accept the handshake */
+  bool is_accepted : 1; /* a WebSocket that Lua may have seen */
+  bool is_known : 1;    /* Lua has an instance for it and must hear of its end */
+  bool has_origin : 1;  /* the HTTP request in progress has an Origin field */
+  bool is_leaving : 1;  /* close with 1001 when the last call has ended */
 };
 
 static inline struct peer *peer_of(struct conn *conn) {

@@ -26,14 +26,14 @@ struct exact {
 };
 
 struct routes {
-  struct exact *exact;         /* hash */
-  struct consumer **patterns;  /* with captures */
+  struct exact *exact;        /* hash */
+  struct consumer **patterns; /* with captures */
   unsigned n_patterns;
   struct public_folder *folders;
   unsigned n_folders;
 };
 
-/* ---- consumers ------------------------------------------------------------------------------------- */
+/* ---- consumers ------------------------------------------------------------------------------- */
 
 static void strings_free(char **list) {
   for (char **s = list; s && *s; s++) free(*s);
@@ -127,7 +127,7 @@ static void consumer_update(lua_State *L, struct host *h, struct consumer *c, in
   lua_pop(L, 1);
 }
 
-/* ---- building -------------------------------------------------------------------------------------- */
+/* ---- building -------------------------------------------------------------------------------- */
 
 static void add_exact(struct routes *routes, struct consumer *c) {
   size_t n = strlen(c->path);
@@ -233,7 +233,7 @@ void routes_free(struct routes *routes) {
   free(routes);
 }
 
-/* ---- finding --------------------------------------------------------------------------------------- */
+/* ---- finding --------------------------------------------------------------------------------- */
 
 /* "/room/:id" against "/room/42": segment by segment; a capture takes one segment, not empty. */
 static bool pattern_matches(const char *pattern, const char *path, size_t n) {

@@ -20,17 +20,17 @@ struct consumer {
   struct consumer *next; /* host's list */
   char *path;
   char *app;
-  int record;           /* registry reference of its Lua record (perigee.consumer) */
-  bool is_raw;          /* frames go to `receive` */
-  bool is_strict;       /* messages of a connection one after the other */
-  bool has_connect;     /* Lua wants to see connections open: a hook or groups */
-  bool has_disconnect;  /* Lua wants to see every connection close */
+  int record;          /* registry reference of its Lua record (perigee.consumer) */
+  bool is_raw;         /* frames go to `receive` */
+  bool is_strict;      /* messages of a connection one after the other */
+  bool has_connect;    /* Lua wants to see connections open: a hook or groups */
+  bool has_disconnect; /* Lua wants to see every connection close */
   bool has_receive;
-  bool is_http_mapped;  /* http_status = "mapped" */
-  char **origins;       /* NULL-terminated; NULL: the same host */
-  char **subprotocols;  /* NULL-terminated, or NULL */
+  bool is_http_mapped; /* http_status = "mapped" */
+  char **origins;      /* NULL-terminated; NULL: the same host */
+  char **subprotocols; /* NULL-terminated, or NULL */
   struct ws_limits ws;
-  uint64_t body;        /* HTTP body, bytes */
+  uint64_t body; /* HTTP body, bytes */
   struct call_limits limits;
 };
 
@@ -43,9 +43,9 @@ struct public_folder {
 struct routes;
 
 /* Builds routes from a list of Lua tables:
- *   { kind = "consumer", path=, app=, record=, raw=, connect=, disconnect=, receive=, mapped=, strict=,
- *     origins = {..} or nil, subprotocols = {..} or nil, limits = {..} }
- *   { kind = "public", prefix=, dir= }
+ *   { kind = "consumer", path=, app=, record=, raw=, connect=, disconnect=, receive=, mapped=,
+ * strict=, origins = {..} or nil, subprotocols = {..} or nil, limits = {..} } { kind = "public",
+ * prefix=, dir= }
  * [-0, +0, e]. Replaces host->routes only when it did not raise. For Lua: core.serve(list). */
 int l_serve(lua_State *L);
 

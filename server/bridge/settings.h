@@ -30,7 +30,7 @@ struct call_limits {
 };
 
 struct settings {
-  char node[17];  /* random name of this process, hex: part of every channel's name */
+  char node[17]; /* random name of this process, hex: part of every channel's name */
   bool is_dev;
   char *apps;     /* folder */
   char *lua_path; /* folder to load perigee.* from instead of the binary's own copy, or NULL */
@@ -41,10 +41,10 @@ struct settings {
   enum log_format log_format;
   struct conn_limits conn;
   struct call_limits call;
-  size_t lua_memory;  /* bytes per worker */
-  uint64_t grace_ms;  /* for draining */
+  size_t lua_memory;                     /* bytes per worker */
+  uint64_t grace_ms;                     /* for draining */
   uint64_t slice_warn_ms, slice_stop_ms; /* Lua running without waiting */
-  unsigned max_conns; /* per worker; 0: what file descriptors allow */
+  unsigned max_conns;                    /* per worker; 0: what file descriptors allow */
 };
 
 /* Copies the table at index; raises when a key is missing or of the wrong type. */

@@ -7,6 +7,7 @@
 #include "bridge/dispatch.h"
 #include "bridge/envelope.h"
 #include "bridge/host.h"
+#include "bridge/lblocking.h"
 #include "bridge/lconn.h"
 #include "bridge/ltest.h"
 #include "bridge/lwsclient.h"
@@ -32,7 +33,7 @@ static int on_panic(lua_State *L) {
   return 0; /* Lua aborts */
 }
 
-/* ---- core: JSON, log, numbers -------------------------------------------------------------------- */
+/* ---- core: JSON, log, numbers ---------------------------------------------------------------- */
 
 static int l_json_encode(lua_State *L) {
   struct host *h = host_of(L);
@@ -197,11 +198,13 @@ static int l_embedded(lua_State *L) {
   return 0;
 }
 
-/* ---- core: the table ------------------------------------------------------------------------------- */
+/* ---- core: the table ------------------------------------------------------------------------- */
 
 /* lua/perigee/_meta/core.lua describes each of these; tests/rules compares the names. */
 static const luaL_Reg core[] = {
     {"accept", l_accept},
+    {"blocking", l_blocking},
+    {"blocking_forget", l_blocking_forget},
     {"cancel", l_cancel},
     {"close", l_close},
     {"count_fault", l_count_fault},
@@ -248,19 +251,32 @@ static const struct {
   const char *name;
   int bit;
 } envelope_names[] = {
-    {"MALFORMED", ENV_MALFORMED},       {"NOT_OBJECT", ENV_NOT_OBJECT},
-    {"OVER_LIMIT", ENV_OVER_LIMIT},     {"OUT_OF_RANGE", ENV_OUT_OF_RANGE},
-    {"VERSION_2", ENV_VERSION_2},       {"VERSION_OTHER", ENV_VERSION_OTHER},
-    {"METHOD", ENV_METHOD},             {"METHOD_BAD", ENV_METHOD_BAD},
-    {"PARAMS_ARRAY", ENV_PARAMS_ARRAY}, {"PARAMS_OBJECT", ENV_PARAMS_OBJECT},
-    {"PARAMS_NULL", ENV_PARAMS_NULL},   {"PARAMS_OTHER", ENV_PARAMS_OTHER},
-    {"ID", ENV_ID},                     {"ID_NULL", ENV_ID_NULL},
-    {"ID_BAD", ENV_ID_BAD},             {"RESULT", ENV_RESULT},
-    {"ERROR", ENV_ERROR},               {"HTTP", ENV_HTTP},
-    {"BATCH", ENV_BATCH},               {"DRAINING", ENV_DRAINING},
-    {"SILENT", ENV_SILENT},             {"RESULT_2", ENV_RESULT_2},
-    {"ERROR_2", ENV_ERROR_2},           {"RESULT_1", ENV_RESULT_1},
-    {"ERROR_1", ENV_ERROR_1},           {"RAW", ENV_RAW},
+    {"MALFORMED", ENV_MALFORMED},
+    {"NOT_OBJECT", ENV_NOT_OBJECT},
+    {"OVER_LIMIT", ENV_OVER_LIMIT},
+    {"OUT_OF_RANGE", ENV_OUT_OF_RANGE},
+    {"VERSION_2", ENV_VERSION_2},
+    {"VERSION_OTHER", ENV_VERSION_OTHER},
+    {"METHOD", ENV_METHOD},
+    {"METHOD_BAD", ENV_METHOD_BAD},
+    {"PARAMS_ARRAY", ENV_PARAMS_ARRAY},
+    {"PARAMS_OBJECT", ENV_PARAMS_OBJECT},
+    {"PARAMS_NULL", ENV_PARAMS_NULL},
+    {"PARAMS_OTHER", ENV_PARAMS_OTHER},
+    {"ID", ENV_ID},
+    {"ID_NULL", ENV_ID_NULL},
+    {"ID_BAD", ENV_ID_BAD},
+    {"RESULT", ENV_RESULT},
+    {"ERROR", ENV_ERROR},
+    {"HTTP", ENV_HTTP},
+    {"BATCH", ENV_BATCH},
+    {"DRAINING", ENV_DRAINING},
+    {"SILENT", ENV_SILENT},
+    {"RESULT_2", ENV_RESULT_2},
+    {"ERROR_2", ENV_ERROR_2},
+    {"RESULT_1", ENV_RESULT_1},
+    {"ERROR_1", ENV_ERROR_1},
+    {"RAW", ENV_RAW},
 };
 
 static int open_core(lua_State *L) {
@@ -287,7 +303,7 @@ static int open_core(lua_State *L) {
   return 1;
 }
 
-/* ---- perigee.* ------------------------------------------------------------------------------------- */
+/* ---- perigee.* ------------------------------------------------------------------------------- */
 
 /* A package searcher for names that begin with "perigee": from the binary. Upvalue: none. */
 static int search_embedded(lua_State *L) {

@@ -19,8 +19,8 @@ struct embedded_file {
 extern const struct embedded_file embedded_files[];
 extern const size_t embedded_count;
 
-/* Opens h->L with everything apps may use. h->memory.max and h->settings must be set; lua_path, when
- * not NULL, is a folder to read perigee.* from instead of the binary. False: no memory. */
+/* Opens h->L with everything apps may use. h->memory.max and h->settings must be set; lua_path,
+ * when not NULL, is a folder to read perigee.* from instead of the binary. False: no memory. */
 bool state_open(struct host *h, const char *lua_path);
 void state_close(struct host *h);
 

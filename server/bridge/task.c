@@ -27,7 +27,7 @@ struct nested {
 
 static void resume(struct task *t, int n_args);
 
-/* ---- slices --------------------------------------------------------------------------------------- */
+/* ---- slices ---------------------------------------------------------------------------------- */
 
 /* Lua is about to run, or has stopped running. */
 static void slice_border(struct host *h) {
@@ -85,8 +85,8 @@ static void on_slice_hook(lua_State *L, lua_Debug *ar) {
   }
 }
 
-/* On the worker's own thread, so nothing it looks at can change meanwhile. lua_sethook may be called
- * from a signal handler (the manual's words; lua.c does it on Ctrl-C). */
+/* On the worker's own thread, so nothing it looks at can change meanwhile. lua_sethook may be
+ * called from a signal handler (the manual's words; lua.c does it on Ctrl-C). */
 static void on_slice_signal(int signal) {
   struct host *h = signalled_host;
   (void)signal;
@@ -124,7 +124,8 @@ void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now, uint64_t
     /* No hook reaches it. Said after twice the time, four times, and so on. */
     struct log_line l;
     if (s->asked < 40) s->asked++;
-    if (log_begin(&l, LOG_ERROR, "a worker is held by a C function or a __gc, and cannot be freed")) {
+    if (log_begin(&l, LOG_ERROR,
+                  "a worker is held by a C function or a __gc, and cannot be freed")) {
       log_uint(&l, "worker", h->worker.index);
       log_uint(&l, "ms", ran);
       log_end(&l);
@@ -132,7 +133,7 @@ void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now, uint64_t
   }
 }
 
-/* ---- protected calls on the main state ----------------------------------------------------------- */
+/* ---- protected calls on the main state ------------------------------------------------------- */
 
 bool task_protect(struct host *h, lua_CFunction fn, void *arg, int nresults) {
   lua_State *L = h->L;
@@ -146,7 +147,15 @@ bool task_protect(struct host *h, lua_CFunction fn, void *arg, int nresults) {
   return status == LUA_OK;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+bool task_pcall(lua_State *L, int n_args, int n_results) {
+  return lua_pcall(L, n_args, n_results, 0) == LUA_OK;
+}
+
+bool task_pcall_with(lua_State *L, int n_args, int n_results, int handler) {
+  return lua_pcall(L, n_args, n_results, handler) == LUA_OK;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void tasks_init(struct host *h) {
   h->tasks = (struct tasks){0};
@@ -267,7 +276,7 @@ void tasks_fini(struct host *h) {
   *ts = (struct tasks){0};
 }
 
-/* ---- errors -------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void log_lost(struct task *t, lua_State *L, const char *event) {
   static struct log_limit limit = LOG_LIMIT(20);
@@ -277,8 +286,8 @@ static void log_lost(struct task *t, lua_State *L, const char *event) {
   if (t->path) log_str(&l, "path", t->path);
   if (t->stop == STOP_SLICE) log_str(&l, "why", "it ran on while it was being ended");
   /* lua_tostring of a number would allocate */
-  log_str(&l, "error", lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
-                                                      : lua_typename(L, lua_type(L, -1)));
+  log_str(&l, "error",
+          lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : lua_typename(L, lua_type(L, -1)));
   log_end(&l);
 }
 
@@ -363,7 +372,7 @@ static void push_stop(struct task *t) {
   lua_xmove(L, t->co, 1);
 }
 
-/* ---- running ------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void resume(struct task *t, int n_args) {
   struct host *h = t->host;
@@ -438,7 +447,7 @@ bool tasks_turn(struct host *h) {
   return ts->ready != NULL;
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------- */
+/* ---- waiting --------------------------------------------------------------------------------- */
 
 static void on_deadline(struct deadline *d) {
   struct task *t = task_of_deadline(d);
@@ -448,7 +457,8 @@ static void on_deadline(struct deadline *d) {
   make_ready(t, 1);
 }
 
-/* The task that runs this code, in its own coroutine or one inside it. Raises when there is none. */
+/* The task that runs this code, in its own coroutine or one inside it. Raises when there is none.
+ */
 static struct task *running_task(lua_State *L) {
   struct task *t = host_of(L)->tasks.running;
   if (!t) luaL_error(L, "cannot wait here: this code runs while its app is loaded");
@@ -571,7 +581,7 @@ int l_park(lua_State *L) {
   return lua_yieldk(L, 0, (lua_KContext)t, parked);
 }
 
-/* ---- coroutines of the app's own ----------------------------------------------------------------- */
+/* ---- coroutines of the app's own ------------------------------------------------------------- */
 
 static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap);
 
@@ -599,7 +609,8 @@ static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap) 
     lua_settop(L, 1);
     return lua_yieldk(L, 0, is_wrap, woken_nested);
   }
-  if (status == LUA_YIELD && t && t->stop == STOP_SLICE) /* on_slice_hook did: all of the task ends */
+  if (status == LUA_YIELD && t &&
+      t->stop == STOP_SLICE) /* on_slice_hook did: all of the task ends */
     return lua_isyieldable(L) ? lua_yield(L, 0) : raise_stop(L, t);
   if (status == LUA_OK || status == LUA_YIELD) {
     if (!lua_checkstack(L, n + 1)) return luaL_error(L, "too many results to resume");
@@ -608,7 +619,7 @@ static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap) 
     return is_wrap ? n : n + 1;
   }
   bool is_dead = lua_status(co) != LUA_OK && lua_status(co) != LUA_YIELD;
-  if (is_wrap) { /* as Lua's own: close it, and say where */
+  if (is_wrap) {                      /* as Lua's own: close it, and say where */
     if (is_dead) lua_resetthread(co); /* leaves an error on top: its own, or a later one */
     lua_xmove(co, L, 1);
     if (lua_type(L, -1) == LUA_TSTRING) {
@@ -685,7 +696,7 @@ int l_wrap(lua_State *L) {
   return 1;
 }
 
-/* ---- waking -------------------------------------------------------------------------------------- */
+/* ---- waking ---------------------------------------------------------------------------------- */
 
 bool task_wake(struct host *h, uint64_t id, uint32_t wait) {
   struct task *t = task_find(h, id);
@@ -725,7 +736,7 @@ int l_wake(lua_State *L) {
   return 1;
 }
 
-/* ---- other core functions ------------------------------------------------------------------------ */
+/* ---- other core functions -------------------------------------------------------------------- */
 
 static const struct task_kind spawned = {.name = "spawn"};
 
@@ -749,7 +760,8 @@ static const struct task_kind luv_kind = {.name = "luv callback"};
 int task_callback(lua_State *L, int n_args, int n_results, int flags) {
   struct host *h = host_of(L);
   (void)flags;
-  if (h->tasks.running) { /* luv calls back from within a call, as uv.walk does: no task of its own */
+  if (h->tasks
+          .running) { /* luv calls back from within a call, as uv.walk does: no task of its own */
     lua_call(L, n_args, n_results < 0 ? 0 : n_results);
     return n_results < 0 ? 0 : n_results;
   }

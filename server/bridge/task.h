@@ -39,7 +39,8 @@ struct task_kind {
    * task's second and last attempt, with `failed` at hand: see task_failure. NULL: the error is
    * reported by perigee.report. */
   void (*failed)(struct task *t);
-  /* That failed as well, or there was no memory to begin: the last word, without Lua. May be NULL. */
+  /* That failed as well, or there was no memory to begin: the last word, without Lua. May be NULL.
+   */
   void (*gave_up)(struct task *t);
   /* The task ends, one way or the other: release what data holds. May be NULL. */
   void (*released)(struct task *t);
@@ -50,26 +51,26 @@ enum { TASK_DATA = 160 };
 struct task {
   struct host *host;
   const struct task_kind *kind;
-  lua_State *co;    /* anchored in the registry for as long as the task exists */
-  int anchor;       /* registry reference of co */
-  uint32_t slot;    /* in host->tasks */
-  uint64_t serial;  /* of this use of the slot; part of the id */
-  uint32_t wait;    /* number of the wait that is open or comes next */
-  int n_args;       /* READY: values on co to resume it with */
-  uint8_t state;    /* enum task_state */
-  bool has_waited;  /* kind->waits was called */
-  bool is_failing;  /* the second attempt runs */
-  bool is_exhausted; /* it failed for lack of memory: there is no dead coroutine to look at */
-  bool is_early;    /* woken before it parked: early holds the values */
-  int early;        /* registry reference of a table */
-  int failure;      /* is_failing: registry reference of {error, dead coroutine} */
-  uint8_t stop;     /* enum task_stop: why it must end; told at its next wait */
+  lua_State *co;       /* anchored in the registry for as long as the task exists */
+  int anchor;          /* registry reference of co */
+  uint32_t slot;       /* in host->tasks */
+  uint64_t serial;     /* of this use of the slot; part of the id */
+  uint32_t wait;       /* number of the wait that is open or comes next */
+  int n_args;          /* READY: values on co to resume it with */
+  uint8_t state;       /* enum task_state */
+  bool has_waited;     /* kind->waits was called */
+  bool is_failing;     /* the second attempt runs */
+  bool is_exhausted;   /* it failed for lack of memory: there is no dead coroutine to look at */
+  bool is_early;       /* woken before it parked: early holds the values */
+  int early;           /* registry reference of a table */
+  int failure;         /* is_failing: registry reference of {error, dead coroutine} */
+  uint8_t stop;        /* enum task_stop: why it must end; told at its next wait */
   double stop_seconds; /* the limit that it ran over */
-  const char *path; /* borrowed: the consumer's, for the log; or NULL */
-  uint64_t conn;    /* whose connection it works for, for the log; or 0 */
-  struct task *next; /* free or ready list */
-  struct deadline deadline; /* of the wait */
-  struct deadline limit;    /* of the task */
+  const char *path;    /* borrowed: the consumer's, for the log; or NULL */
+  uint64_t conn;       /* whose connection it works for, for the log; or 0 */
+  struct task *next;   /* free or ready list */
+  struct deadline deadline;                   /* of the wait */
+  struct deadline limit;                      /* of the task */
   _Alignas(16) unsigned char data[TASK_DATA]; /* the kind's */
 };
 
@@ -86,21 +87,20 @@ struct tasks {
   struct task *free;
   uint32_t n_free;
   struct task *ready, **ready_end;
-  struct task *running; /* at most one: Lua is never entered from Lua */
+  struct task *running;  /* at most one: Lua is never entered from Lua */
   struct nested *nested; /* coroutines of the app's own that run inside it, innermost first */
 };
 
-/* What the watchdog thread and a worker tell each other about a slice, the time that Lua runs without
- * waiting. Written with relaxed atomics: a late look costs a tick, nothing more. */
+/* What the watchdog thread and a worker tell each other about a slice, the time that Lua runs
+ * without waiting. Written with relaxed atomics: a late look costs a tick, nothing more. */
 struct slice_watch {
-  atomic_uint serial;  /* odd while Lua runs; the worker counts it up at each border */
-  atomic_int request;  /* enum slice_request, by the watchdog */
-  uint32_t last;       /* watchdog's: serial at its last tick */
-  uint64_t since;      /* watchdog's: when it saw that serial first, ms */
-  uint8_t asked;       /* watchdog's: requests made for that serial */
+  atomic_uint serial; /* odd while Lua runs; the worker counts it up at each border */
+  atomic_int request; /* enum slice_request, by the watchdog */
+  uint32_t last;      /* watchdog's: serial at its last tick */
+  uint64_t since;     /* watchdog's: when it saw that serial first, ms */
+  uint8_t asked;      /* watchdog's: requests made for that serial */
 };
 enum slice_request { SLICE_NONE, SLICE_WARN, SLICE_STOP };
-
 
 void tasks_init(struct host *h);
 /* Releases all tasks without running them. Before lua_close. */
@@ -131,9 +131,9 @@ void task_stop(struct task *t, enum task_stop why, double seconds);
 
 /* The worker's thread, once, before any Lua runs: from then on slice_watch_tick can reach it. */
 void slice_watch_begin(struct host *h);
-/* Watchdog's thread, every 50 ms or so: has this worker's Lua run for too long without waiting? After
- * warn_ms the line that runs is logged, after stop_ms the code is ended with an error that pcall
- * cannot keep. Costs the worker nothing until then. */
+/* Watchdog's thread, every 50 ms or so: has this worker's Lua run for too long without waiting?
+ * After warn_ms the line that runs is logged, after stop_ms the code is ended with an error that
+ * pcall cannot keep. Costs the worker nothing until then. */
 void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now_ms, uint64_t warn_ms,
                       uint64_t stop_ms);
 
@@ -148,11 +148,16 @@ void task_failure(lua_State *L, struct task *t);
  * value on host->L instead. */
 bool task_protect(struct host *h, lua_CFunction fn, void *arg, int nresults);
 
-/* For luv: runs a callback, function and arguments on top of L, as a task of its own, so that it may
- * wait. Matches luv_CFpcall. */
+/* lua_pcall for states that are no worker's: without and with a message handler at that index. True
+ * when it returned. */
+bool task_pcall(lua_State *L, int n_args, int n_results);
+bool task_pcall_with(lua_State *L, int n_args, int n_results, int handler);
+
+/* For luv: runs a callback, function and arguments on top of L, as a task of its own, so that it
+ * may wait. Matches luv_CFpcall. */
 int task_callback(lua_State *L, int n_args, int n_results, int flags);
 
-/* ---- for Lua: core.* ------------------------------------------------------------------------------- */
+/* ---- for Lua: core.* ------------------------------------------------------------------------- */
 
 /* spawn(fn, ...): a task for a Lua function, run on the next turn. Returns the task's id. */
 int l_spawn(lua_State *L);

@@ -45,7 +45,7 @@ struct transfer {
   bool is_started;   /* the head is out */
 };
 
-/* ---- on the thread pool -------------------------------------------------------------------------- */
+/* ---- on the thread pool ---------------------------------------------------------------------- */
 
 /* For kernels (or sandboxes) without openat2: each part by itself, no symbolic links at all. */
 static int open_by_parts(int dir, const char *name) {
@@ -57,7 +57,8 @@ static int open_by_parts(int dir, const char *name) {
     if (n == 0 || n >= sizeof part) break;
     memcpy(part, name, n);
     part[n] = '\0';
-    int next = openat(at, part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (is_last ? O_NONBLOCK : O_DIRECTORY));
+    int next =
+        openat(at, part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | (is_last ? O_NONBLOCK : O_DIRECTORY));
     close(at);
     at = next;
     if (is_last || at < 0) return at;
@@ -118,7 +119,7 @@ static void on_pool(uv_work_t *work) {
   read_piece(t);
 }
 
-/* ---- on the loop --------------------------------------------------------------------------------- */
+/* ---- on the loop ----------------------------------------------------------------------------- */
 
 static void transfer_free(struct transfer *t) {
   if (t->slot) *t->slot = NULL;
@@ -139,8 +140,8 @@ static void step(struct transfer *t) {
 static void answer_error(struct conn *conn, int error) {
   bool is_missing = error == ENOENT || error == ENOTDIR || error == EXDEV || error == ELOOP ||
                     error == ENAMETOOLONG || error == EISDIR;
-  struct http_answer answer = {.status = is_missing ? 404 : 500,
-                               .type = "text/plain; charset=utf-8", .type_len = 25};
+  struct http_answer answer = {
+      .status = is_missing ? 404 : 500, .type = "text/plain; charset=utf-8", .type_len = 25};
   http_answer_text(conn, &answer, is_missing ? "404 Not Found\n" : "500 Internal Server Error\n");
 }
 
@@ -151,8 +152,11 @@ static void start(struct transfer *t, struct conn *conn) {
   int n = snprintf(extra, sizeof extra,
                    "ETag: %s\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n",
                    t->tag);
-  struct http_answer answer = {.status = 200, .type = type, .type_len = strlen(type),
-                               .extra = extra, .extra_len = (size_t)n};
+  struct http_answer answer = {.status = 200,
+                               .type = type,
+                               .type_len = strlen(type),
+                               .extra = extra,
+                               .extra_len = (size_t)n};
   const struct http_field *known = http_find(r, "if-none-match");
   metric_add(&t->worker->metrics.files_served, 1);
   if (known && files_tag_matches(http_text(r, known->value), known->value.len, t->tag)) {

@@ -42,7 +42,7 @@ void *conn_upper(struct conn *conn) {
   return conn + 1;
 }
 
-/* ---- end ----------------------------------------------------------------------------------------- */
+/* ---- end ------------------------------------------------------------------------------------- */
 
 static void free_if_unlisted(struct conn *conn) {
   if (conn->is_gone && !conn->is_dirty && !conn->is_unpaused) free(conn);
@@ -136,7 +136,7 @@ void conn_unset_timeout(struct conn *conn) {
   deadline_unset(&conn->worker->deadlines, &conn->timeout);
 }
 
-/* ---- output -------------------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------------------- */
 
 static struct backlog *need_backlog(struct conn *conn) {
   if (!conn->backlog) {
@@ -242,7 +242,7 @@ static void write_rest(struct conn *conn, struct slice *slices, uint32_t n) {
   }
   conn->is_writing = true;
   int error = uv_write(&rest->request, (uv_stream_t *)&conn->tcp, bufs, rest->n, on_written);
-  free(bufs); /* libuv has its own copy of the array */
+  free(bufs);  /* libuv has its own copy of the array */
   if (error) { /* on_written will not come */
     conn->is_writing = false;
     for (uint32_t i = 0; i < rest->n; i++) buf_unref(rest->slices[i].buf);
@@ -360,7 +360,7 @@ void conn_flush(struct conn *conn) {
     conn->protocol->drained(conn);
 }
 
-/* ---- input --------------------------------------------------------------------------------------- */
+/* ---- input ----------------------------------------------------------------------------------- */
 
 static void keep_input(struct conn *conn, const uint8_t *data, size_t n) {
   if (conn->input_len + n > conn->input_cap) {
@@ -484,14 +484,15 @@ void conn_resume(struct conn *conn, enum conn_pause why) {
   if (!(conn->pauses & why)) return;
   conn->pauses &= (uint8_t)~why;
   if (conn->pauses || conn->is_unpaused || conn->state != CONN_OPEN) return;
-  if (conn->input_len == 0 && conn->is_reading && !conn->has_ended) return; /* nothing was held up */
+  if (conn->input_len == 0 && conn->is_reading && !conn->has_ended)
+    return; /* nothing was held up */
   conn->is_unpaused = true;
   conn->next_unpaused = w->unpaused;
   w->unpaused = conn;
   worker_hurry(w);
 }
 
-/* ---- beginning ----------------------------------------------------------------------------------- */
+/* ---- beginning ------------------------------------------------------------------------------- */
 
 static void on_accept_failed(uv_handle_t *handle) {
   free(handle);

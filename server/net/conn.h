@@ -38,9 +38,9 @@ enum conn_pause {
 
 struct conn_limits {
   struct http_limits http;
-  struct ws_limits ws; /* defaults; a path may have its own */
-  uint32_t output_soft, output_hard; /* bytes */
-  uint64_t output_soft_ms;           /* over soft for longer: cut */
+  struct ws_limits ws;                /* defaults; a path may have its own */
+  uint32_t output_soft, output_hard;  /* bytes */
+  uint64_t output_soft_ms;            /* over soft for longer: cut */
   uint64_t head_ms, body_ms, idle_ms; /* request head in all; body between reads; keep-alive */
   uint64_t ping_ms, pong_ms;
   uint64_t close_ms;  /* wait for the peer's close frame */
@@ -71,14 +71,15 @@ struct ws_extra; /* what few connections need: frames sent too early, a pong tha
 struct ws_conn {
   struct ws_reader reader;
   const struct ws_limits *limits;
-  struct ws_extra *extra;  /* owned; NULL unless needed */
-  bool is_expected;        /* not accepted yet, but may be: frames are kept for it */
-  uint16_t code;           /* how it ends, once it does */
-  bool is_closing;         /* our close frame is queued */
-  bool is_awaiting_pong;   /* a ping is out and nothing came since */
+  struct ws_extra *extra; /* owned; NULL unless needed */
+  bool is_expected;       /* not accepted yet, but may be: frames are kept for it */
+  uint16_t code;          /* how it ends, once it does */
+  bool is_closing;        /* our close frame is queued */
+  bool is_awaiting_pong;  /* a ping is out and nothing came since */
 };
 
-/* What most connections never need: a queue longer than one slice, and the clock of a slow reader. */
+/* What most connections never need: a queue longer than one slice, and the clock of a slow reader.
+ */
 struct backlog {
   struct conn *conn;
   struct slice *slices; /* owned; each holds a reference */
@@ -91,25 +92,25 @@ struct conn {
   struct worker *worker;
   const struct conn_protocol *protocol;
   struct conn *next_dirty, *next_unpaused; /* worker's lists */
-  const char *why; /* static text: why it ended, for the log */
-  uint32_t slot;   /* in worker.slots */
-  uint8_t state;   /* enum conn_state */
-  uint8_t pauses;  /* enum conn_pause bits */
+  const char *why;                         /* static text: why it ended, for the log */
+  uint32_t slot;                           /* in worker.slots */
+  uint8_t state;                           /* enum conn_state */
+  uint8_t pauses;                          /* enum conn_pause bits */
   bool is_reading : 1;
-  bool is_dirty : 1;    /* in worker.dirty */
-  bool is_unpaused : 1; /* in worker.unpaused */
-  bool is_doomed : 1;   /* output over the hard limit: the next flush cuts it */
-  bool is_writing : 1;  /* a uv_write is under way */
-  bool has_ended : 1;   /* the peer's half is over */
-  bool is_fresh : 1;    /* HTTP: no request was answered yet */
-  bool has_shut : 1;    /* our half is over */
+  bool is_dirty : 1;     /* in worker.dirty */
+  bool is_unpaused : 1;  /* in worker.unpaused */
+  bool is_doomed : 1;    /* output over the hard limit: the next flush cuts it */
+  bool is_writing : 1;   /* a uv_write is under way */
+  bool has_ended : 1;    /* the peer's half is over */
+  bool is_fresh : 1;     /* HTTP: no request was answered yet */
+  bool has_shut : 1;     /* our half is over */
   bool is_last_word : 1; /* finishing: close as soon as all is written */
-  bool is_gone : 1;     /* libuv has let go: freed when in no list any more */
+  bool is_gone : 1;      /* libuv has let go: freed when in no list any more */
 
-  struct slice first;      /* output queue: the first slice, then the backlog's; len 0: empty */
-  uint32_t queued;         /* bytes in the queue, without what a uv_write holds */
-  uint32_t input_len;      /* input that came while paused, or too little to be anything yet */
-  uint8_t *input;          /* owned */
+  struct slice first; /* output queue: the first slice, then the backlog's; len 0: empty */
+  uint32_t queued;    /* bytes in the queue, without what a uv_write holds */
+  uint32_t input_len; /* input that came while paused, or too little to be anything yet */
+  uint8_t *input;     /* owned */
   uint32_t input_cap;
   uint32_t lingered;       /* bytes thrown away while finishing */
   struct backlog *backlog; /* owned; NULL unless needed */

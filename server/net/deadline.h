@@ -17,8 +17,8 @@ struct deadline;
 typedef void deadline_fn(struct deadline *d);
 
 struct deadline {
-  uint64_t due;    /* milliseconds of deadlines_now() */
-  uint32_t place;  /* in the heap, from 1; 0: not set */
+  uint64_t due;      /* milliseconds of deadlines_now() */
+  uint32_t place;    /* in the heap, from 1; 0: not set */
   uint32_t kind;     /* free for whoever fire()s: which of several meanings */
   deadline_fn *fire; /* called once, after the deadline was unset; may set it again */
 };
@@ -27,8 +27,8 @@ struct deadlines {
   uv_timer_t timer;
   struct deadline_entry *heap; /* from index 1 */
   uint32_t n, cap;
-  uint64_t armed;  /* when the timer fires, 0: not running */
-  bool is_frozen;  /* tests: only deadlines_advance moves time */
+  uint64_t armed; /* when the timer fires, 0: not running */
+  bool is_frozen; /* tests: only deadlines_advance moves time */
   uint64_t frozen_now;
 };
 

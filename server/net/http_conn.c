@@ -18,8 +18,8 @@
 #include <string.h>
 
 enum {
-  SPARE_MAX = 64,          /* parsers kept per worker */
-  BODY_RATE = 16 * 1024,   /* a body slower than this in bytes per second, in all, is too slow */
+  SPARE_MAX = 64,        /* parsers kept per worker */
+  BODY_RATE = 16 * 1024, /* a body slower than this in bytes per second, in all, is too slow */
 };
 
 struct http_conn {
@@ -34,7 +34,7 @@ struct http_conn {
 
 static const struct conn_protocol protocol;
 
-/* ---- the parser's coming and going --------------------------------------------------------------- */
+/* ---- the parser's coming and going ----------------------------------------------------------- */
 
 static struct http_conn *http_take(struct conn *conn) {
   struct worker *w = conn->worker;
@@ -84,7 +84,7 @@ const struct http_request *http_request_of(const struct conn *conn) {
   return conn->http ? &conn->http->parser.request : NULL;
 }
 
-/* ---- answers ------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /* The answer is queued: go on with the next request, or end. */
 static void answered(struct conn *conn, bool is_keep_alive) {
@@ -152,8 +152,8 @@ void http_answer_text(struct conn *conn, const struct http_answer *answer, const
 }
 
 void http_refuse(struct conn *conn, unsigned status, const char *text) {
-  struct http_answer answer = {.status = status, .type = "text/plain; charset=utf-8", .type_len = 25,
-                               .is_last = true};
+  struct http_answer answer = {
+      .status = status, .type = "text/plain; charset=utf-8", .type_len = 25, .is_last = true};
   metric_add(&conn->worker->metrics.http_refused, 1);
   http_answer_text(conn, &answer, text);
 }
@@ -175,7 +175,7 @@ void http_answer_end(struct conn *conn) {
   answered(conn, h->parser.request.is_keep_alive && !conn->worker->is_draining);
 }
 
-/* ---- the protocol -------------------------------------------------------------------------------- */
+/* ---- the protocol ---------------------------------------------------------------------------- */
 
 static void log_bad(struct conn *conn, unsigned status, const char *reason) {
   static struct log_limit limit = LOG_LIMIT(10);
@@ -213,8 +213,8 @@ static void set_body_timeout(struct conn *conn) {
   const struct http_conn *h = conn->http;
   uint64_t now = worker_now(conn->worker), ms = limits->body_ms;
   /* between reads, and in all: or one byte every 29 seconds would hold a place for a month */
-  uint64_t in_all = h->began + limits->head_ms + limits->body_ms +
-                    h->parser.request.body_len * 1000 / BODY_RATE;
+  uint64_t in_all =
+      h->began + limits->head_ms + limits->body_ms + h->parser.request.body_len * 1000 / BODY_RATE;
   if (now + ms > in_all) ms = in_all > now ? in_all - now : 0;
   conn_set_timeout(conn, ms);
 }
@@ -228,7 +228,7 @@ static void after_request(struct conn *conn) {
     conn_set_timeout(conn, conn->worker->limits->idle_ms);
     return;
   }
-  http_keep(&h->parser); /* the read buffer is about to be used again */
+  http_keep(&h->parser);    /* the read buffer is about to be used again */
   conn_unset_timeout(conn); /* from here on the floor above has the deadline */
   conn_pause(conn, PAUSE_ANSWER);
 }
@@ -308,8 +308,9 @@ static void http_timeout(struct conn *conn) {
     return;
   }
   metric_add(&conn->worker->metrics.http_timeouts, 1);
-  fail(conn, 408, h->state == READING_HEAD ? "the request head took too long"
-                                           : "the request body took too long");
+  fail(conn, 408,
+       h->state == READING_HEAD ? "the request head took too long"
+                                : "the request body took too long");
 }
 
 static void http_drained(struct conn *conn) {
@@ -323,8 +324,7 @@ static void http_closed(struct conn *conn) {
 
 static void http_drain(struct conn *conn) {
   struct http_conn *h = conn->http;
-  if (!h || (h->state == READING_HEAD && !http_is_midway(&h->parser)))
-    conn_end(conn, "draining");
+  if (!h || (h->state == READING_HEAD && !http_is_midway(&h->parser))) conn_end(conn, "draining");
   /* else: a request is on its way; its answer will say Connection: close */
 }
 

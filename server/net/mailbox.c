@@ -25,8 +25,8 @@ static void on_async(uv_async_t *async) {
 
 void mailbox_open(struct mailbox *box, uv_loop_t *loop, uint32_t max_count, uint64_t max_weight,
                   mailbox_fn *deliver, void *owner) {
-  *box = (struct mailbox){.max_count = max_count, .max_weight = max_weight, .deliver = deliver,
-                          .owner = owner};
+  *box = (struct mailbox){
+      .max_count = max_count, .max_weight = max_weight, .deliver = deliver, .owner = owner};
   box->last = &box->first;
   check(uv_mutex_init(&box->lock) == 0);
   check(uv_async_init(loop, &box->async, on_async) == 0);

@@ -28,10 +28,11 @@ struct conn_slot {
   uint32_t generation; /* goes up at each use, so that old ids find nothing */
 };
 
-/* ---- the turn ------------------------------------------------------------------------------------ */
+/* ---- the turn -------------------------------------------------------------------------------- */
 
 static void flush_all(struct worker *w) {
-  /* flushing may close connections, closing may run protocols, which may send: until nothing is left */
+  /* flushing may close connections, closing may run protocols, which may send: until nothing is
+   * left */
   while (w->dirty) {
     struct conn *conn = w->dirty;
     w->dirty = conn->next_dirty;
@@ -76,7 +77,7 @@ void worker_hurry(struct worker *w) {
   uv_idle_start(&w->idle, on_idle);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void on_mail(void *owner, struct mail *mail) {
   struct worker *w = owner;
@@ -86,8 +87,14 @@ static void on_mail(void *owner, struct mail *mail) {
 void worker_open(struct worker *w, uint32_t index, const struct conn_limits *limits,
                  const struct http_handler *http, const struct ws_handler *ws,
                  struct worker_events events, void *owner, size_t upper_size, uint32_t max_conns) {
-  *w = (struct worker){.index = index, .limits = limits, .http = http, .ws = ws, .events = events,
-                       .owner = owner, .upper_size = upper_size, .max_conns = max_conns};
+  *w = (struct worker){.index = index,
+                       .limits = limits,
+                       .http = http,
+                       .ws = ws,
+                       .events = events,
+                       .owner = owner,
+                       .upper_size = upper_size,
+                       .max_conns = max_conns};
   check(uv_loop_init(&w->loop) == 0);
   w->loop.data = w;
   deadlines_open(&w->deadlines, &w->loop);
@@ -171,7 +178,7 @@ const char *worker_date(struct worker *w) {
   return w->date;
 }
 
-/* ---- ids ----------------------------------------------------------------------------------------- */
+/* ---- ids ------------------------------------------------------------------------------------- */
 
 void worker_add_conn(struct worker *w, struct conn *conn) {
   if (w->free_slot == UINT32_MAX) {

@@ -47,11 +47,11 @@ struct worker {
   uint32_t max_conns;
   size_t upper_size; /* bytes behind each conn for the floor above */
 
-  struct conn *dirty;         /* has something to flush */
+  struct conn *dirty; /* has something to flush */
   struct conn **dirty_end;
-  struct conn *unpaused;      /* has kept input and may read it again */
-  struct builder out;         /* bytes of this turn's answers */
-  uint8_t *read_buffer;       /* one for all connections */
+  struct conn *unpaused;        /* has kept input and may read it again */
+  struct builder out;           /* bytes of this turn's answers */
+  uint8_t *read_buffer;         /* one for all connections */
   struct http_conn *spare_http; /* free list */
   uint32_t n_spare_http;
   int64_t date_second; /* what date says */

@@ -37,7 +37,7 @@ bool ws_is_open(const struct conn *conn) {
   return conn->state == CONN_OPEN && conn->protocol == &protocol && !conn->ws.is_closing;
 }
 
-/* ---- frames out ---------------------------------------------------------------------------------- */
+/* ---- frames out ------------------------------------------------------------------------------ */
 
 void ws_frame_begin(struct builder *b) {
   builder_begin(b);
@@ -121,7 +121,7 @@ static void send_control(struct conn *conn, enum ws_opcode opcode, const uint8_t
   if (ws_frame_end(b, opcode, &frame)) conn_send(conn, frame);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 /* Tells the floor above, once. */
 static void tell_closed(struct conn *conn, unsigned code, const char *reason, size_t n) {
@@ -179,7 +179,7 @@ static void on_close_frame(struct conn *conn, const struct ws_event *event) {
   tell_closed(conn, event->code, (const char *)event->data, event->len);
 }
 
-/* ---- frames in ----------------------------------------------------------------------------------- */
+/* ---- frames in ------------------------------------------------------------------------------- */
 
 /* Answers a ping. While the peer does not read, only the newest is kept (RFC 6455 section 5.5.3
  * allows it): a million unread pings must not become a million pongs. */
@@ -273,7 +273,7 @@ static const struct conn_protocol protocol = {
     .drain = ws_drain,
 };
 
-/* ---- the beginning ------------------------------------------------------------------------------- */
+/* ---- the beginning --------------------------------------------------------------------------- */
 
 void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *extra,
                size_t extra_len) {
@@ -283,8 +283,8 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
   if (conn->state != CONN_OPEN) return;
   handshake_accept(http_request_of(conn), accept);
   builder_begin(&w->out);
-  http_write_head(&w->out, &(struct http_response){.status = 101, .date = worker_date(w),
-                                                   .content_length = -1});
+  http_write_head(&w->out, &(struct http_response){
+                               .status = 101, .date = worker_date(w), .content_length = -1});
   w->out.end -= 2; /* more lines follow */
   builder_text(&w->out, "Upgrade: websocket\r\nSec-WebSocket-Accept: ");
   builder_add(&w->out, accept, HANDSHAKE_ACCEPT_LEN);

@@ -4,7 +4,8 @@
 
 #include "net/conn.h"
 
-/* ws_conn.c -- a WebSocket on a connection: messages in, frames out, pings, the closing handshake. */
+/* ws_conn.c -- a WebSocket on a connection: messages in, frames out, pings, the closing handshake.
+ */
 
 /* What the floor above does with WebSockets. Functions may run Lua and may close the connection. */
 struct ws_handler {
@@ -24,8 +25,8 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
 
 bool ws_is_open(const struct conn *conn);
 
-/* A handshake is being considered: frames sent from now on are kept, up to the soft output limit, and
- * follow its 101. */
+/* A handshake is being considered: frames sent from now on are kept, up to the soft output limit,
+ * and follow its 101. */
 void ws_expect(struct conn *conn);
 /* It was refused, or its connection is gone: they are dropped. */
 void ws_forget(struct conn *conn);

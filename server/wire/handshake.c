@@ -35,8 +35,8 @@ static bool is_key(const char *s, uint32_t n) {
   if (n != KEY_LEN || s[22] != '=' || s[23] != '=') return false;
   for (uint32_t i = 0; i < 22; i++) {
     char c = s[i];
-    if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-          c == '+' || c == '/'))
+    if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
+          c == '/'))
       return false;
   }
   return true;

@@ -16,7 +16,8 @@ bool handshake_is_wanted(const struct http_request *r);
 unsigned handshake_judge(const struct http_request *r, const char **reason);
 
 enum { HANDSHAKE_ACCEPT_LEN = 28 };
-/* The value of Sec-WebSocket-Accept for a request that was judged 101. Writes 28 bytes and a NUL. */
+/* The value of Sec-WebSocket-Accept for a request that was judged 101. Writes 28 bytes and a NUL.
+ */
 void handshake_accept(const struct http_request *r, char out[static HANDSHAKE_ACCEPT_LEN + 1]);
 
 /* Does the client offer this subprotocol? Names compare exactly. */

@@ -23,15 +23,15 @@
 #endif
 
 enum {
-  BLANK_MAX = 8,         /* empty lines before a request: four (RFC 9112 section 2.2 asks for one) */
-  FRAMING_BASE = 16384,  /* chunk sizes, extensions and trailers: this much ... */
+  BLANK_MAX = 8,        /* empty lines before a request: four (RFC 9112 section 2.2 asks for one) */
+  FRAMING_BASE = 16384, /* chunk sizes, extensions and trailers: this much ... */
   FRAMING_PER_BYTE = 16, /* ... and this much for each byte of body */
   LINE_EXTRA = 32,       /* of a request line, beside the target: method, version, spaces */
   KEEP_HEAD = 2048,      /* buffers up to this size survive a reset */
   KEEP_BODY = 4096,
 };
 
-/* ---- failing ---------------------------------------------------------------------------- */
+/* ---- failing --------------------------------------------------------------------------------- */
 
 static enum http_parse bad(struct http_parser *p, unsigned status, const char *reason) {
   p->phase = IN_ERROR;
@@ -40,7 +40,7 @@ static enum http_parse bad(struct http_parser *p, unsigned status, const char *r
   return PARSE_BAD;
 }
 
-/* ---- llhttp's callbacks: they only take notes --------------------------------------------- */
+/* ---- llhttp's callbacks: they only take notes ------------------------------------------------ */
 
 static struct http_span span_of(const struct http_parser *p, const char *at, size_t n) {
   return (struct http_span){(uint32_t)(at - p->request.base), (uint32_t)n};
@@ -91,8 +91,8 @@ static int on_chunk(llhttp_t *ll) {
   return 0;
 }
 
-/* Of the chunked bytes up to `at`, are too many not body? Asked where a run of body begins and where
- * the input ends, so that the answer does not depend on how the bytes were cut into feeds. */
+/* Of the chunked bytes up to `at`, are too many not body? Asked where a run of body begins and
+ * where the input ends, so that the answer does not depend on how the bytes were cut into feeds. */
 static bool is_padded(const struct http_parser *p, const char *at) {
   uint64_t framing = p->chunked + (uint64_t)(at - p->fed) - p->request.body_len;
   return framing > FRAMING_BASE + FRAMING_PER_BYTE * (uint64_t)p->request.body_len;
@@ -134,7 +134,7 @@ static const llhttp_settings_t settings = {
     .on_message_complete = on_end,
 };
 
-/* ---- life ----------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 void http_parser_init(struct http_parser *p, const struct http_limits *limits) {
   memset(p, 0, sizeof *p);
@@ -489,14 +489,13 @@ static enum http_parse feed_head(struct http_parser *p, const char *data, size_t
   }
   if (p->line == 0 && look > p->limits.target + (size_t)LINE_EXTRA)
     return bad(p, 414, "request target over the limit");
-  if (look > p->limits.head)
-    return bad(p, p->line == 0 ? 414 : 431, "request head over the limit");
+  if (look > p->limits.head) return bad(p, p->line == 0 ? 414 : 431, "request head over the limit");
   if (before == 0) head_append(p, base, have);
   *used = n;
   return PARSE_MORE;
 }
 
-/* ---- bodies ----------------------------------------------------------------------------------- */
+/* ---- bodies ---------------------------------------------------------------------------------- */
 
 static enum http_parse feed_body(struct http_parser *p, const char *data, size_t n, size_t *used) {
   struct http_request *r = &p->request;
@@ -552,7 +551,7 @@ enum http_parse http_feed(struct http_parser *p, const char *data, size_t n, siz
   }
 }
 
-/* ---- responses --------------------------------------------------------------------------------- */
+/* ---- responses ------------------------------------------------------------------------------- */
 
 const char *http_status_text(unsigned status) {
   switch (status) {
@@ -648,6 +647,7 @@ void http_date(int64_t seconds, char out[static 30]) {
   gmtime_r(&t, &tm);
   /* strftime would follow the locale */
   snprintf(out, 30, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT", days + 3 * tm.tm_wday,
-           (unsigned)tm.tm_mday % 100, months + 3 * tm.tm_mon, (unsigned)(tm.tm_year + 1900) % 10000,
-           (unsigned)tm.tm_hour % 100, (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+           (unsigned)tm.tm_mday % 100, months + 3 * tm.tm_mon,
+           (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 100,
+           (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
 }

@@ -43,16 +43,16 @@ struct http_request {
   uint8_t method;    /* enum llhttp_method */
   uint8_t minor;     /* HTTP/1.minor: 0 or 1 */
   bool is_keep_alive;
-  bool is_upgrade;        /* Connection: upgrade and an Upgrade field */
-  bool is_chunked;        /* Transfer-Encoding: chunked */
-  bool has_length;        /* Content-Length */
-  bool expects_continue;  /* Expect: 100-continue */
-  bool has_bad_expect;    /* any other Expect */
+  bool is_upgrade;         /* Connection: upgrade and an Upgrade field */
+  bool is_chunked;         /* Transfer-Encoding: chunked */
+  bool has_length;         /* Content-Length */
+  bool expects_continue;   /* Expect: 100-continue */
+  bool has_bad_expect;     /* any other Expect */
   uint64_t content_length; /* as announced; 0 when not */
   struct http_span target;
   struct http_span path;  /* of the target, still percent-encoded; "*" for OPTIONS * */
   struct http_span query; /* after the '?', len 0 when none */
-  struct http_span host; /* an absolute target's, else the Host field's; with its port */
+  struct http_span host;  /* an absolute target's, else the Host field's; with its port */
   uint32_t n_fields;
   struct http_field fields[HTTP_MAX_FIELDS];
   const uint8_t *body; /* decoded; complete once PARSE_REQUEST was returned */

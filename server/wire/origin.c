@@ -99,7 +99,8 @@ bool origin_is_allowed(const char *const *patterns, const char *origin, size_t o
   if (!patterns || !patterns[0]) {
     if (!is_parsed || !parse_host(host, host_len, &self)) return false;
     if (!same(o.host, o.host_len, self.host, self.host_len)) return false;
-    /* a proxy in front may have changed the scheme but passes Host: compare ports by the origin's */
+    /* a proxy in front may have changed the scheme but passes Host: compare ports by the origin's
+     */
     unsigned port = self.port ? self.port : default_port(o.scheme, o.scheme_len);
     return port == o.port && default_port(o.scheme, o.scheme_len) != 0;
   }

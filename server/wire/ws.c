@@ -42,7 +42,7 @@ static enum ws_result bad(struct ws_event *event, unsigned code, const char *rea
   return WS_BAD;
 }
 
-/* ---- heads ------------------------------------------------------------------------------------- */
+/* ---- heads ----------------------------------------------------------------------------------- */
 
 /* False when more bytes are needed. */
 static bool read_head(const uint8_t *data, size_t n, struct frame_head *h) {
@@ -105,7 +105,7 @@ static enum ws_result judge_head(const struct ws_reader *r, const struct ws_limi
   return WS_EVENT;
 }
 
-/* ---- payloads ---------------------------------------------------------------------------------- */
+/* ---- payloads -------------------------------------------------------------------------------- */
 
 static void unmask(uint8_t *p, size_t n, const uint8_t mask[4]) {
   uint64_t key;
@@ -196,7 +196,7 @@ static enum ws_result take_frame(struct ws_reader *r, const struct frame_head *h
   return h->is_final ? end_message(r, event) : WS_MORE;
 }
 
-/* ---- frames across reads ------------------------------------------------------------------------ */
+/* ---- frames across reads --------------------------------------------------------------------- */
 
 struct ws_cut {
   wslay_frame_context_ptr wslay; /* owned */
@@ -264,7 +264,7 @@ static enum ws_result cut_feed(struct ws_reader *r, const uint8_t *data, size_t 
   return h.is_final ? end_message(r, event) : WS_MORE;
 }
 
-/* ---- the pump ------------------------------------------------------------------------------------ */
+/* ---- the pump -------------------------------------------------------------------------------- */
 
 enum ws_result ws_next(struct ws_reader *r, const struct ws_limits *limits, uint8_t *data, size_t n,
                        size_t *used, struct ws_event *event) {
@@ -313,7 +313,7 @@ void ws_reader_fini(struct ws_reader *r) {
   *r = (struct ws_reader){0};
 }
 
-/* ---- out ------------------------------------------------------------------------------------------ */
+/* ---- out ------------------------------------------------------------------------------------- */
 
 unsigned ws_write_head(uint8_t out[static WS_HEAD_MAX], enum ws_opcode opcode, uint64_t len) {
   out[0] = (uint8_t)(0x80 | opcode);

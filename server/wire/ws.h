@@ -12,20 +12,27 @@
  * is called back and the caller may stop after any message. A reader that waits for nothing owns no
  * memory. Pure: no clock, no sockets. One thread at a time. */
 
-enum ws_opcode { WS_CONTINUATION = 0, WS_TEXT = 1, WS_BINARY = 2, WS_CLOSE = 8, WS_PING = 9, WS_PONG = 10 };
+enum ws_opcode {
+  WS_CONTINUATION = 0,
+  WS_TEXT = 1,
+  WS_BINARY = 2,
+  WS_CLOSE = 8,
+  WS_PING = 9,
+  WS_PONG = 10
+};
 
 enum ws_code { /* RFC 6455 section 7.4.1 */
-  WS_NORMAL = 1000,
-  WS_GOING_AWAY = 1001,
-  WS_PROTOCOL_ERROR = 1002,
-  WS_UNSUPPORTED = 1003,
-  WS_NO_STATUS = 1005, /* never on the wire */
-  WS_ABNORMAL = 1006,  /* never on the wire */
-  WS_INVALID_DATA = 1007,
-  WS_POLICY = 1008,
-  WS_TOO_BIG = 1009,
-  WS_INTERNAL = 1011,
-  WS_TRY_AGAIN = 1013,
+               WS_NORMAL = 1000,
+               WS_GOING_AWAY = 1001,
+               WS_PROTOCOL_ERROR = 1002,
+               WS_UNSUPPORTED = 1003,
+               WS_NO_STATUS = 1005, /* never on the wire */
+               WS_ABNORMAL = 1006,  /* never on the wire */
+               WS_INVALID_DATA = 1007,
+               WS_POLICY = 1008,
+               WS_TOO_BIG = 1009,
+               WS_INTERNAL = 1011,
+               WS_TRY_AGAIN = 1013,
 };
 
 struct ws_limits {

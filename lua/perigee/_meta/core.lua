@@ -1,0 +1,272 @@
+---@meta
+--- What C gives to Lua as require("perigee.core"). Never executed: for editors, and compared with
+--- what server/bridge/state.c registers by tests/rules/meta.
+---
+--- Connections and tasks are plain integers that are never used twice: one that is gone finds nothing.
+
+---@class perigee.core
+local core = {}
+
+--- Version of the server.
+---@type string
+core.version = nil
+--- Random name of this process; "" while a command runs.
+---@type string
+core.node = nil
+--- Index of this worker, from 0.
+---@type integer
+core.worker = nil
+--- Is this `perigee dev`?
+---@type boolean
+core.is_dev = nil
+--- JSON's null: a light userdata of NULL, equal to lua-cjson's.
+---@type lightuserdata
+core.null = nil
+--- Metatable of tables that are JSON arrays.
+---@type table
+core.array_mt = nil
+--- Bits and styles of messages: server/bridge/envelope.h.
+---@type table<string, integer>
+core.envelope = nil
+
+---@alias perigee.Conn integer
+---@alias perigee.Task integer
+
+-- ---- tasks and time -------------------------------------------------------------------------------
+
+--- Seconds, monotonic, as of the loop's last look at the clock.
+---@return number
+function core.now() end
+
+--- Runs a function as a task of its own, on the next turn.
+---@param fn function
+---@param ... any
+---@return perigee.Task
+function core.spawn(fn, ...) end
+
+--- Id of the running task and the number of its next wait. Raises outside of a task.
+---@return perigee.Task task
+---@return integer wait
+function core.wait_open() end
+
+--- Waits until woken, or until the time is over. With the number from wait_open it returns at once
+--- when that wait was woken meanwhile.
+---@param seconds? number
+---@param wait? integer
+---@return boolean woken
+---@return any ... what the waker passed
+function core.park(seconds, wait) end
+
+--- Wakes a wait. False when it is over.
+---@param task perigee.Task
+---@param wait integer
+---@param ... any
+---@return boolean
+function core.wake(task, wait, ...) end
+
+---@return perigee.Task?
+function core.running() end
+
+---@param task perigee.Task
+---@return boolean
+function core.is_task(task) end
+
+--- now() at which the task's time is over, once that is set.
+---@param task perigee.Task
+---@return number?
+function core.deadline(task) end
+
+--- Ends a task at its next wait, with the error "cancelled". False when there is none.
+---@param task perigee.Task
+---@return boolean
+function core.cancel(task) end
+
+--- Is this code being ended because it ran for too long without waiting?
+---@return boolean
+function core.is_stopping() end
+
+--- Begins a function of a module on a thread; the wait is woken when it is done. Calling the job then
+--- returns true and the results, or false and the error's text.
+---@param task perigee.Task
+---@param wait integer
+---@param folder string where modules are looked for
+---@param module string
+---@param name string
+---@param ... any plain values
+---@return fun(): boolean, any
+function core.blocking(task, wait, folder, module, name, ...) end
+
+--- Modules were loaded anew: threads load them again.
+function core.blocking_forget() end
+
+-- ---- connections ----------------------------------------------------------------------------------
+
+--- Answers a handshake that waits. Without a subprotocol the first of the consumer's that the client
+--- offers. False when the connection is gone or was answered.
+---@param conn perigee.Conn
+---@param subprotocol? string
+---@param headers? string lines "Name: value\r\n"
+---@return boolean
+function core.accept(conn, subprotocol, headers) end
+
+---@param conn perigee.Conn
+---@param status integer
+---@param body? string
+---@param headers? string lines "Name: value\r\n"
+---@return boolean
+function core.reject(conn, status, body, headers) end
+
+--- A line with the client's address and port, then the request's head as it came.
+---@param conn perigee.Conn
+---@return string?
+function core.head(conn) end
+
+--- Lua has an instance for it, so it must hear of its end. False when it is over already.
+---@param conn perigee.Conn
+---@return boolean
+function core.touch(conn) end
+
+--- Record of the connection's consumer.
+---@param conn perigee.Conn
+---@return perigee.Record?
+function core.record(conn) end
+
+---@param conn perigee.Conn
+---@return boolean
+function core.is_open(conn) end
+
+--- Starts the closing handshake.
+---@param conn perigee.Conn
+---@param code? integer default 1000
+---@param reason? string
+---@return boolean
+function core.close(conn, code, reason) end
+
+--- Sends a message as it is.
+---@param conn perigee.Conn
+---@param data string
+---@param is_binary? boolean
+---@return boolean
+function core.send(conn, data, is_binary) end
+
+--- Sends a notification. flags: 1: JSON-RPC 1.0; 2: params are JSON text.
+---@param conn perigee.Conn
+---@param method string
+---@param params? any
+---@param flags? integer
+---@return boolean
+function core.notify(conn, method, params, flags) end
+
+--- Sends a request with that id.
+---@param conn perigee.Conn
+---@param id string
+---@param method string
+---@param params? any
+---@param flags? integer
+---@return boolean
+function core.request(conn, id, method, params, flags) end
+
+--- 1 more (or -1 less) of its calls waits for the client.
+---@param conn perigee.Conn
+---@param change integer
+function core.peer_wait(conn, change) end
+
+--- Does Lua want to see every connection open and close?
+---@param watch boolean
+function core.watch_conns(watch) end
+
+-- ---- groups ---------------------------------------------------------------------------------------
+
+---@param conn perigee.Conn
+---@param name string
+---@return boolean joined
+function core.group_add(conn, name) end
+
+---@param conn perigee.Conn
+---@param name string
+---@return boolean left
+function core.group_discard(conn, name) end
+
+---@param conn perigee.Conn
+---@return string[]
+function core.groups_of(conn) end
+
+---@param name string
+---@return integer
+function core.group_count(name) end
+
+---@param name string
+---@return perigee.Conn[]
+function core.members(name) end
+
+--- One frame for all members of one group or several, once each.
+---@param names string|string[]
+---@param method string
+---@param params? any
+---@param except? perigee.Conn[]
+---@param flags? integer as in notify
+---@return integer reached
+function core.publish(names, method, params, except, flags) end
+
+-- ---- the rest -------------------------------------------------------------------------------------
+
+--- Replaces what is served: see server/bridge/routes.h.
+---@param routes table[]
+function core.serve(routes) end
+
+---@param pattern string
+---@return boolean
+function core.is_origin_pattern(pattern) end
+
+---@param value any
+---@return string? text
+---@return string? err
+function core.json_encode(value) end
+
+---@param text string
+---@return any value
+---@return string? err
+function core.json_decode(text) end
+
+---@param level "error"|"warn"|"info"|"debug"
+---@param event string
+---@param fields? table<string, any>
+---@param block? string lines below the line
+function core.log(level, event, fields, block) end
+
+--- error() for apps: remembers the text without its position.
+---@param message any
+---@param level? integer
+function core.error(message, level) end
+
+--- The last text given to error(), and what it became with its position.
+---@return string? text
+---@return string? with_position
+function core.raised() end
+
+--- Counts an error that nobody caught.
+function core.count_fault() end
+
+---@return table<string, integer>
+function core.metrics() end
+
+--- Bytes of Lua memory in use, and the cap.
+---@return integer used
+---@return integer max
+function core.memory() end
+
+--- Text of a Lua file that is built into the binary.
+---@param name string "perigee/rpc.lua"
+---@return string?
+function core.embedded(name) end
+
+---@class perigee.WsClient framing of a client's side: server/bridge/lwsclient.h
+---@field message fun(self, data: string, is_binary?: boolean): string
+---@field ping fun(self, data?: string): string
+---@field close fun(self, code?: integer, reason?: string): string
+---@field feed fun(self, input: string): table[], string, string?
+
+---@return perigee.WsClient
+function core.ws_client() end
+
+return core

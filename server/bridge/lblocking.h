@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_LBLOCKING_H
+#define PERIGEE_LBLOCKING_H
+
+#include "bridge/memory.h"
+
+#include <lua.h>
+#include <uv.h>
+
+/* lblocking.c -- functions of an app's modules run on libuv's thread pool, each in a Lua state of
+ * its own; plain values cross. */
+
+struct host;
+
+/* Lua states that wait for work. Part of a host; the pool's threads take and give under the lock.
+ */
+struct blocking {
+  uv_mutex_t lock;
+  struct blocking_state *idle;
+  unsigned n_idle;
+};
+
+void blocking_init(struct host *h);
+/* When no job is under way any more. */
+void blocking_fini(struct host *h);
+
+/* For Lua: core.blocking(task, wait, folder, module, function, ...): begins; returns a job. The
+ * wait is woken when it is done; then job() returns true and the results, or false and an error. */
+int l_blocking(lua_State *L);
+/* core.blocking_forget(): apps were loaded anew, so states with their old modules go. */
+int l_blocking_forget(lua_State *L);
+
+#endif
