@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "bridge/command.h"
 #include "bridge/host.h"
+#include "wire/handshake.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -170,6 +171,7 @@ int main(int argc, char **argv) {
   int exit_code = 0;
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
   raise_file_limit();
+  handshake_init();
   argv = uv_setup_args(argc, argv);
   if (!command_run(argc, argv, &control.settings, &exit_code)) return exit_code;
   name_node(control.settings.node);

@@ -308,6 +308,7 @@ static void accept_handshake(struct conn *conn, const char *subprotocol, const c
   }
   p->is_opening = false;
   p->is_accepted = true;
+  p->queued = NULL; /* and no transfer: a file's answer and a handshake exclude each other */
   p->head = copy_head(conn, r, &p->head_len);
   ws_accept(conn, &c->ws, extra, n);
   free(extra);
@@ -525,9 +526,9 @@ static void enqueue(struct conn *conn, bool is_binary, const uint8_t *data, size
   q->is_binary = is_binary;
   q->len = (uint32_t)n;
   if (n) memcpy(q->data, data, n);
-  if (!p->queued) p->queued_end = &p->queued;
-  *p->queued_end = q;
-  p->queued_end = &q->next;
+  struct queued **end = &p->queued;
+  while (*end) end = &(*end)->next; /* a handful: limits.calls bounds it */
+  *end = q;
   p->n_queued++;
   call_weigh(conn);
 }

@@ -14,14 +14,15 @@ struct transfer;
 struct peer {
   struct subscriber subscriber; /* first: groups.c looks for it here */
   struct consumer *consumer;    /* borrowed from the host; NULL before a path was matched */
-  struct transfer *transfer;    /* a public file that is being sent, or NULL */
+  union {
+    struct transfer *transfer; /* HTTP: a public file that is being sent, or NULL */
+    struct queued *queued;     /* WebSocket, strictly ordered path: messages that wait; owned list */
+  };
   char *head; /* owned: "address port\r\n" and the raw request head of a WebSocket's handshake */
   uint32_t head_len;
-  uint32_t calls;        /* in flight */
-  uint32_t on_peer;      /* of those: wait for an answer of the client's */
-  uint32_t n_queued;     /* messages that wait, on a strictly ordered path */
-  struct queued *queued; /* owned list of them */
-  struct queued **queued_end;
+  uint32_t calls;       /* in flight */
+  uint32_t on_peer;     /* of those: wait for an answer of the client's */
+  uint32_t n_queued;    /* length of queued */
   uint8_t media_type;   /* of the HTTP request in progress: index into media_types */
   bool is_opening : 1;  /* Lua decides whether to accept the handshake */
   bool is_accepted : 1; /* a WebSocket that Lua may have seen */

@@ -7,6 +7,10 @@
 /* handshake.c -- judges a WebSocket opening handshake (RFC 6455 section 4.2) and answers its key.
  * Pure; any thread. */
 
+/* Makes the hash library ready, which takes it a while and a megabyte: before the first client pays
+ * for it. Once, before threads start. */
+void handshake_init(void);
+
 /* Does this request ask for a WebSocket at all (Upgrade lists "websocket")? Other upgrades are
  * ignored, as RFC 9110 section 7.8 allows. */
 bool handshake_is_wanted(const struct http_request *r);
