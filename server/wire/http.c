@@ -299,7 +299,7 @@ static bool split_target(struct http_request *r, struct http_span *host) {
     r->path = (struct http_span){host->off - 1, 1};
   if (end < n) r->query = (struct http_span){r->target.off + end + 1, n - end - 1};
   for (uint32_t i = at; i < n; i++) {
-    if (s[i] == '#' || s[i] == '\\') return false;
+    if (memchr("#\\<>\"", s[i], 5)) return false; /* never in a URI, and read in many ways */
     if (s[i] == '%') {
       if (i + 2 >= n || hex_digit(s[i + 1]) < 0 || hex_digit(s[i + 2]) < 0) return false;
       if (s[i + 1] == '0' && s[i + 2] == '0') return false; /* a NUL in a path is never meant */
