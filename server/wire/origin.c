@@ -84,6 +84,7 @@ bool origin_is_pattern(const char *s) {
 static bool matches(const char *pattern, const struct origin *o) {
   size_t n = strlen(pattern);
   if (pattern[0] == '.') { /* the host itself and everything below it */
+    if (!origin_is_pattern(pattern)) return false;
     if (same(o->host, o->host_len, pattern + 1, n - 1)) return true;
     return o->host_len > n && same(o->host + o->host_len - n, n, pattern, n);
   }

@@ -11,7 +11,8 @@
 bool origin_is_pattern(const char *s);
 
 /* patterns: NULL-terminated; NULL or empty means "the same host", which `host` (the request's Host
- * field, with port) tells. The origin "null" (sandboxed pages, files) matches "*" only. */
+ * field, with port) tells. The origin "null" (sandboxed pages, files) matches "*" only. What is no
+ * pattern matches nothing. */
 bool origin_is_allowed(const char *const *patterns, const char *origin, size_t origin_len,
                        const char *host, size_t host_len);
 
