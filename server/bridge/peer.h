@@ -16,7 +16,7 @@ struct peer {
   struct consumer *consumer;    /* borrowed from the host; NULL before a path was matched */
   union {
     struct transfer *transfer; /* HTTP: a public file that is being sent, or NULL */
-    struct queued *queued;     /* WebSocket, strictly ordered path: messages that wait; owned list */
+    struct queued *queued; /* WebSocket, strictly ordered path: messages that wait; owned list */
   };
   char *head; /* owned: "address port\r\n" and the raw request head of a WebSocket's handshake */
   uint32_t head_len;

@@ -29,7 +29,7 @@ struct ws_message {
 
 struct frame_head {
   bool is_final;
-  uint8_t reserved, opcode;
+  uint8_t opcode;
   unsigned size; /* with the mask */
   uint64_t length;
   uint8_t mask[4];
@@ -51,7 +51,6 @@ static bool read_head(const uint8_t *data, size_t n, struct frame_head *h) {
   unsigned mask = data[1] & 0x80 ? 4 : 0;
   h->size = 2 + extended + mask;
   h->is_final = data[0] & 0x80;
-  h->reserved = data[0] >> 4 & 7;
   h->opcode = data[0] & 0x0F;
   if (n < 2 + extended) return false;
   h->length = data[1] & 0x7F;
