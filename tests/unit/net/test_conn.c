@@ -1,0 +1,959 @@
+/* SPDX-License-Identifier: MIT */
+/* test_conn.c -- connections over socket pairs: answers in order, limits, frames, and clean ends.
+ */
+#include "../unit.h"
+
+#include "base/log.h"
+#include "net/http_conn.h"
+#include "net/worker.h"
+#include "net/ws_conn.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+
+static const struct conn_limits limits = {
+    .http = {.head = 4096, .target = 1000, .body = 100000},
+    .ws = {.message = 100000, .fragments = 16},
+    .output_soft = 200000,
+    .output_hard = 1000000,
+    .output_soft_ms = 10000,
+    .head_ms = 10000,
+    .body_ms = 30000,
+    .idle_ms = 75000,
+    .ping_ms = 25000,
+    .pong_ms = 10000,
+    .close_ms = 5000,
+    .linger_ms = 2000,
+};
+
+static struct worker w;
+static int peer = -1;       /* the client's end of the pair */
+static struct conn *served; /* the server's end, until it is closed */
+static char input[4 << 20]; /* what the client has read, NUL-terminated */
+static size_t input_len;
+static bool peer_has_ended;
+
+/* ---- failure on demand ------------------------------------------------------------------------
+ */
+
+static int good_writes = -1; /* how many more work; -1: all */
+static int full_writes = -1; /* how many more take all; then the kernel takes nothing */
+
+int uv_try_write(uv_stream_t *stream, const uv_buf_t bufs[], unsigned n);
+int uv_try_write(uv_stream_t *stream, const uv_buf_t bufs[], unsigned n) {
+  static int (*real)(uv_stream_t *, const uv_buf_t[], unsigned);
+  if (!real) *(void **)&real = dlsym(RTLD_NEXT, "uv_try_write");
+  if (good_writes == 0) return UV_EPIPE;
+  if (good_writes > 0) good_writes--;
+  if (full_writes == 0) return UV_EAGAIN;
+  if (full_writes > 0) full_writes--;
+  return real(stream, bufs, n);
+}
+
+/* ---- the floor above --------------------------------------------------------------------------
+ */
+
+static unsigned n_requests, n_gone, n_closed, n_messages;
+static unsigned closed_code;
+static char closed_reason[200];
+static uint64_t answer_later; /* the connection whose request waits */
+
+static uint64_t on_head(struct conn *conn, const struct http_request *r) {
+  if (http_span_is(r, r->path, "/refuse")) http_refuse(conn, 403, "no\n");
+  return http_span_is(r, r->path, "/small") ? 10 : 100000;
+}
+
+static void answer(struct conn *conn, const char *text) {
+  struct http_answer a = {.status = 200, .type = "text/plain", .type_len = 10};
+  http_answer_text(conn, &a, text);
+}
+
+static void on_request(struct conn *conn, const struct http_request *r) {
+  char text[200];
+  n_requests++;
+  if (http_span_is(r, r->path, "/ws")) {
+    ws_accept(conn, &limits.ws, NULL, 0);
+  } else if (http_span_is(r, r->path, "/expected")) {
+    ws_expect(conn); /* and decides later */
+  } else if (http_span_is(r, r->path, "/later")) {
+    answer_later = conn_id(conn);
+  } else {
+    snprintf(text, sizeof text, "%.*s:%.*s\n", (int)r->path.len, http_text(r, r->path),
+             (int)(r->body_len < 50 ? r->body_len : 50), (const char *)r->body);
+    answer(conn, text);
+  }
+}
+
+static void on_gone(struct conn *conn) {
+  ws_forget(conn);
+  n_gone++;
+}
+
+static void on_drained(struct conn *conn) {
+  (void)conn;
+}
+
+/* A frame whose payload is n bytes of one kind. */
+static struct slice frame_of(struct builder *b, char byte, size_t n) {
+  struct slice frame;
+  ws_frame_begin(b);
+  memset(builder_room(b, n), byte, n);
+  b->end += (uint32_t)n;
+  assert_true(ws_frame_end(b, WS_TEXT, &frame));
+  return frame;
+}
+
+static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t n) {
+  struct slice frame;
+  n_messages++;
+  if (n == 5 && memcmp(data, "close", 5) == 0) {
+    ws_close(conn, 4001, "bye", 3);
+    ws_close(conn, 4002, "again", 5); /* harmless */
+    return;
+  }
+  if (n == 3 && memcmp(data, "cut", 3) == 0) {
+    conn_close(conn, "cut");
+    conn_close(conn, "again");
+    return;
+  }
+  ws_frame_begin(&w.out);
+  builder_add(&w.out, data, n);
+  assert_true(ws_frame_end(&w.out, is_binary ? WS_BINARY : WS_TEXT, &frame));
+  ws_send_frame(conn, frame);
+}
+
+static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, size_t n) {
+  (void)conn;
+  n_closed++;
+  closed_code = code;
+  snprintf(closed_reason, sizeof closed_reason, "%.*s", (int)n, reason);
+}
+
+static void on_drain(struct conn *conn) {
+  ws_close(conn, WS_GOING_AWAY, "", 0);
+}
+
+static void on_mail(void *owner, struct mail *mail) {
+  (void)owner;
+  free(mail);
+}
+
+/* ---- both ends --------------------------------------------------------------------------------
+ */
+
+static const struct http_handler http = {on_head, on_request, on_gone, on_drained};
+static const struct ws_handler ws = {on_message, on_ws_closed, on_drain};
+
+static void connect_pair(void) {
+  int ends[2];
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+  peer = ends[1];
+  served = conn_adopt(&w, ends[0]);
+  assert_non_null(served);
+  input_len = 0;
+  input[0] = '\0';
+  peer_has_ended = false;
+}
+
+static int start(void **state) {
+  (void)state;
+  log_open(2, LOG_ERROR, LOG_TEXT, false);
+  n_requests = n_gone = n_closed = n_messages = closed_code = 0;
+  closed_reason[0] = '\0';
+  good_writes = full_writes = -1;
+  worker_open(&w, 0, &limits, &http, &ws, (struct worker_events){.mail = on_mail}, NULL, 64, 100);
+  deadlines_freeze(&w.deadlines);
+  connect_pair();
+  return 0;
+}
+
+static int stop(void **state) {
+  (void)state;
+  good_writes = full_writes = -1;
+  if (peer >= 0) close(peer);
+  peer = -1;
+  worker_close(&w);
+  uv_run(&w.loop, UV_RUN_DEFAULT);
+  return worker_fini(&w) ? 0 : -1; /* false when handles are left */
+}
+
+/* Turns until nothing happens any more. */
+static void settle(void) {
+  for (int quiet = 0; quiet < 3;) {
+    uint64_t before = w.activity;
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    quiet = w.activity == before && !w.is_hurried ? quiet + 1 : 0;
+  }
+}
+
+static void take(void) {
+  for (;;) {
+    ssize_t k = read(peer, input + input_len, sizeof input - 1 - input_len);
+    if (k < 0) {
+      assert_true(errno == EAGAIN || errno == ECONNRESET);
+      if (errno == ECONNRESET) peer_has_ended = true;
+      break;
+    }
+    if (k == 0) {
+      peer_has_ended = true;
+      break;
+    }
+    input_len += (size_t)k;
+    assert_true(input_len < sizeof input - 1);
+  }
+  input[input_len] = '\0';
+}
+
+static void give(const void *bytes, size_t n) {
+  assert_int_equal(write(peer, bytes, n), (ssize_t)n);
+  settle();
+  take();
+}
+
+static void give_text(const char *s) {
+  give(s, strlen(s));
+}
+
+static bool is_over(void) {
+  return w.n_conns == 0;
+}
+
+/* Time goes on until `until` milliseconds from now, with a turn after each deadline. */
+static void pass(uint64_t ms) {
+  uint64_t until = worker_now(&w) + ms;
+  while (deadlines_advance(&w.deadlines, until)) settle();
+  settle();
+  take();
+}
+
+static unsigned count(const char *what) {
+  unsigned n = 0;
+  for (const char *s = input; (s = strstr(s, what)); s += strlen(what)) n++;
+  return n;
+}
+
+/* ---- HTTP --------------------------------------------------------------------------------------
+ */
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static void requests_are_answered_in_order(void **state) {
+  (void)state;
+  give_text(GET("/1") GET("/2") GET("/3"));
+  assert_int_equal(count("HTTP/1.1 200 OK"), 3);
+  assert_true(strstr(input, "/1:") < strstr(input, "/2:"));
+  assert_true(strstr(input, "/2:") < strstr(input, "/3:"));
+  assert_false(is_over());
+  give_text(GET("/4"));
+  assert_int_equal(count("/4:"), 1);
+}
+
+static void single_bytes_make_a_request(void **state) {
+  (void)state;
+  static const char text[] =
+      "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" GET("/y");
+  for (size_t i = 0; i < sizeof text - 1; i++) give(text + i, 1);
+  assert_int_equal(count("/x:hello"), 1);
+  assert_int_equal(count("/y:"), 1);
+}
+
+static void a_request_waits_until_the_one_before_is_answered(void **state) {
+  (void)state;
+  give_text(GET("/later") GET("/2"));
+  assert_int_equal(n_requests, 1);
+  assert_int_equal(input_len, 0);
+  give_text(GET("/3"));
+  assert_int_equal(n_requests, 1);
+  struct conn *conn = worker_conn(&w, answer_later);
+  assert_ptr_equal(conn, served);
+  assert_true(http_span_is(http_request_of(conn), http_request_of(conn)->path, "/later"));
+  answer(conn, "late\n");
+  settle();
+  take();
+  assert_int_equal(n_requests, 3);
+  assert_true(strstr(input, "late") < strstr(input, "/2:"));
+  assert_int_equal(count("/3:"), 1);
+}
+
+static void a_last_answer_ends_the_connection(void **state) {
+  (void)state;
+  give_text("GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" GET("/2"));
+  assert_int_equal(count("/1:"), 1);
+  assert_int_equal(count("/2:"), 0);
+  assert_int_equal(count("Connection: close"), 1);
+  assert_true(peer_has_ended);
+  assert_false(is_over()); /* it waits for our end, or two seconds */
+  pass(limits.linger_ms);
+  assert_true(is_over());
+  assert_int_equal(n_gone, 1);
+}
+
+static void the_peers_end_ends_the_waiting(void **state) {
+  (void)state;
+  give_text("GET /1 HTTP/1.0\r\n\r\n");
+  assert_true(peer_has_ended);
+  shutdown(peer, SHUT_WR);
+  settle();
+  assert_true(is_over());
+}
+
+static void an_end_after_the_request_still_gets_its_answer(void **state) {
+  (void)state;
+  give_text(GET("/later"));
+  shutdown(peer, SHUT_WR);
+  settle();
+  assert_false(is_over());
+  answer(worker_conn(&w, answer_later), "late\n");
+  settle();
+  take();
+  assert_int_equal(count("late"), 1);
+  assert_true(is_over());
+}
+
+static void an_end_inside_a_request_runs_nothing(void **state) {
+  (void)state;
+  give_text("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhell");
+  shutdown(peer, SHUT_WR);
+  settle();
+  take();
+  assert_int_equal(n_requests, 0);
+  assert_int_equal(input_len, 0);
+  assert_true(is_over());
+}
+
+static void what_cannot_be_understood_is_refused(void **state) {
+  (void)state;
+  give_text("GET / HTTP/1.1\r\n\r\n" GET("/2"));
+  assert_int_equal(strncmp(input, "HTTP/1.1 400 Bad Request\r\n", 26), 0);
+  assert_int_equal(count("HTTP/1.1"), 1);
+  assert_int_equal(count("Connection: close"), 1);
+  assert_int_equal(n_requests, 0);
+  assert_true(peer_has_ended);
+}
+
+static void a_body_over_its_routes_limit_is_refused(void **state) {
+  (void)state;
+  give_text("POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n");
+  assert_int_equal(strncmp(input, "HTTP/1.1 413 ", 13), 0);
+  assert_true(peer_has_ended);
+}
+
+static void a_request_refused_at_its_head_is_not_read(void **state) {
+  (void)state;
+  give_text("POST /refuse HTTP/1.1\r\nHost: h\r\nContent-Length: 30\r\n\r\n" GET("/hidden"));
+  assert_int_equal(strncmp(input, "HTTP/1.1 403 ", 13), 0);
+  assert_int_equal(count("HTTP/1.1"), 1);
+  assert_int_equal(n_requests, 0);
+}
+
+static void who_expects_to_continue_is_told(void **state) {
+  (void)state;
+  give_text("POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+  assert_string_equal(input, "HTTP/1.1 100 Continue\r\n\r\n");
+  give_text("hi");
+  assert_int_equal(count("/x:hi"), 1);
+  input_len = 0; /* not when the body is there already ... */
+  give_text("POST /y HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi");
+#ifndef PERIGEE_TINY /* where it comes with another read */
+  assert_int_equal(count("100 Continue"), 0);
+#endif
+  input_len = 0; /* ... nor when it is refused */
+  give_text(
+      "POST /small HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 20\r\n\r\n");
+  assert_int_equal(count("100 Continue"), 0);
+  assert_int_equal(count("HTTP/1.1 413 "), 1);
+}
+
+static void a_head_has_its_time(void **state) {
+  (void)state;
+  pass(limits.head_ms - 1000);
+  for (int i = 0; i < 3; i++) give_text("G"); /* bytes now and then do not help */
+  pass(999);
+  assert_int_equal(input_len, 0);
+  pass(1);
+  assert_int_equal(strncmp(input, "HTTP/1.1 408 ", 13), 0);
+  assert_true(peer_has_ended);
+}
+
+static void a_silent_connection_is_closed(void **state) {
+  (void)state;
+  pass(limits.head_ms);
+  assert_true(is_over() || peer_has_ended);
+  pass(limits.linger_ms);
+  assert_true(is_over());
+}
+
+static void a_body_has_its_time(void **state) {
+  (void)state;
+  give_text("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\n");
+  pass(limits.body_ms - 1);
+  give_text("x"); /* this one comes in time ... */
+  pass(limits.head_ms);
+  assert_int_equal(input_len, 0);
+  for (int i = 0; i < 10 && !peer_has_ended; i++) {
+    pass(limits.body_ms - 1);
+    if (!peer_has_ended) give_text("x"); /* ... but not for ever */
+  }
+  assert_int_equal(strncmp(input, "HTTP/1.1 408 ", 13), 0);
+}
+
+static void an_idle_connection_is_closed_without_words(void **state) {
+  (void)state;
+  give_text(GET("/1"));
+  size_t n = input_len;
+  pass(limits.idle_ms - 1);
+  assert_false(is_over());
+  give_text(GET("/2"));
+  assert_true(input_len > n);
+  n = input_len;
+  pass(limits.idle_ms);
+  assert_true(is_over());
+  assert_int_equal(input_len, n);
+  assert_true(peer_has_ended);
+}
+
+/* ---- WebSocket ---------------------------------------------------------------------------------
+ */
+
+#define UPGRADE                                                                                    \
+  "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"                   \
+  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+static void open_ws(void) {
+  give_text(UPGRADE);
+  assert_non_null(strstr(input, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+  assert_int_equal(strncmp(input, "HTTP/1.1 101 ", 13), 0);
+  assert_true(ws_is_open(served));
+  input_len = 0;
+}
+
+/* A masked frame, with a mask of zeros. */
+static size_t masked(uint8_t *out, unsigned first, const void *payload, size_t n) {
+  size_t at = 2;
+  out[0] = (uint8_t)first;
+  if (n < 126) {
+    out[1] = (uint8_t)(0x80 | n);
+  } else {
+    out[1] = 0x80 | 126;
+    out[2] = (uint8_t)(n >> 8);
+    out[3] = (uint8_t)n;
+    at = 4;
+  }
+  memset(out + at, 0, 4);
+  if (n) memcpy(out + at + 4, payload, n);
+  return at + 4 + n;
+}
+
+static void give_frame(unsigned first, const void *payload, size_t n) {
+  static uint8_t bytes[70000];
+  give(bytes, masked(bytes, first, payload, n));
+}
+
+static void assert_taken(const void *bytes, size_t n) {
+  assert_int_equal(input_len, n);
+  assert_memory_equal(input, bytes, n);
+  input_len = 0;
+}
+
+static void messages_come_back(void **state) {
+  (void)state;
+  open_ws();
+  give_frame(0x81, "hello", 5);
+  assert_taken("\x81\x05hello", 7);
+  give_frame(0x01, "a", 1);
+  give_frame(0x89, "p", 1);
+  give_frame(0x80, "b", 1);
+  assert_taken("\x8a\x01p\x81\x02"
+               "ab",
+               7);
+  give_frame(0x8a, "unasked", 7);
+  assert_taken("", 0);
+  for (size_t n = 124; n < 130; n++) { /* around the longest short head */
+    char payload[200];
+    memset(payload, 'x', sizeof payload);
+    give_frame(0x82, payload, n);
+    size_t head = n < 126 ? 2 : 4;
+    assert_int_equal(input_len, head + n);
+    assert_int_equal((uint8_t)input[0], 0x82);
+    assert_memory_equal(input + head, payload, n);
+    input_len = 0;
+  }
+}
+
+static void a_first_frame_glued_to_the_handshake_counts(void **state) {
+  (void)state;
+  uint8_t bytes[1000];
+  size_t n = sizeof UPGRADE - 1;
+  memcpy(bytes, UPGRADE, n);
+  n += masked(bytes + n, 0x81, "first", 5);
+  n += masked(bytes + n, 0x81, "second", 6);
+  give(bytes, n);
+  assert_int_equal(n_messages, 2);
+  assert_memory_equal(input + input_len - 15,
+                      "\x81\x05"
+                      "first\x81\x06second",
+                      15);
+}
+
+#define UPGRADE_LATER                                                                              \
+  "GET /expected HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"             \
+  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+static void frames_sent_before_the_acceptance_follow_it(void **state) {
+  (void)state;
+  struct builder b = {0};
+  assert_false(ws_send_frame(served, frame_of(&b, 'z', 2))); /* nobody expects one yet */
+  give_text(UPGRADE_LATER);
+  assert_int_equal(input_len, 0);
+  assert_false(ws_is_open(served));
+  assert_true(ws_send_frame(served, frame_of(&b, 'a', 2)));
+  assert_true(ws_send_frame(served, frame_of(&b, 'b', 3)));
+  settle();
+  take();
+  assert_int_equal(input_len, 0);
+  ws_accept(served, &limits.ws, "X-More: lines\r\n", 15);
+  assert_true(ws_send_frame(served, frame_of(&b, 'c', 4)));
+  settle();
+  take();
+  assert_int_equal(strncmp(input, "HTTP/1.1 101 ", 13), 0);
+  assert_non_null(strstr(input, "\r\nX-More: lines\r\n\r\n\x81\x02"
+                                "aa\x81\x03"
+                                "bbb\x81\x04"
+                                "cccc"));
+  builder_fini(&b);
+}
+
+static void early_frames_have_a_limit(void **state) {
+  (void)state;
+  struct builder b = {0};
+  give_text(UPGRADE_LATER);
+  assert_true(ws_send_frame(served, frame_of(&b, 'a', 150000)));
+  assert_false(ws_send_frame(served, frame_of(&b, 'b', 150000)));
+  assert_true(ws_send_frame(served, frame_of(&b, 'c', 10000)));
+  assert_int_equal(atomic_load(&w.metrics.sends_dropped), 1);
+  builder_fini(&b); /* the frames live on, and go with the connection */
+}
+
+static void early_frames_of_a_refused_websocket_are_dropped(void **state) {
+  (void)state;
+  struct builder b = {0};
+  give_text(UPGRADE_LATER);
+  assert_true(ws_send_frame(served, frame_of(&b, 'a', 20)));
+  struct buf *block = buf_ref(b.buf);
+  ws_forget(served);
+  assert_int_equal(atomic_load(&block->refs), 2); /* the builder's and ours */
+  assert_false(ws_send_frame(served, frame_of(&b, 'b', 20)));
+  http_refuse(served, 403, "no\n");
+  settle();
+  take();
+  assert_int_equal(strncmp(input, "HTTP/1.1 403 ", 13), 0);
+  assert_null(strstr(input, "aaaa"));
+  buf_unref(block);
+  builder_fini(&b);
+}
+
+static void frames_in_single_bytes_count(void **state) {
+  (void)state;
+  uint8_t bytes[300];
+  open_ws();
+  size_t n = masked(bytes, 0x01, "hel", 3);
+  n += masked(bytes + n, 0x89, "p", 1);
+  n += masked(bytes + n, 0x80, "lo", 2);
+  for (size_t i = 0; i < n; i++) give(bytes + i, 1);
+  assert_taken("\x8a\x01p\x81\x05hello", 10);
+}
+
+static void the_peer_may_close(void **state) {
+  (void)state;
+  open_ws();
+  give_frame(0x88, "\x0f\xa1why", 5);
+  assert_taken("\x88\x02\x0f\xa1", 4); /* its code, echoed */
+  assert_true(is_over());
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(closed_code, 4001);
+  assert_string_equal(closed_reason, "why");
+}
+
+static void the_peer_may_close_without_a_code(void **state) {
+  (void)state;
+  open_ws();
+  give_frame(0x88, "", 0);
+  assert_taken("\x88\x00", 2);
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(closed_code, WS_NO_STATUS);
+}
+
+static void closing_inside_a_message_ends_after_the_answer(void **state) {
+  (void)state;
+  open_ws();
+  give_frame(0x81, "close", 5);
+  assert_taken("\x88\x05\x0f\xa1"
+               "bye",
+               7);
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(closed_code, 4001);
+  give_frame(0x81, "ignored", 7); /* sent before it saw our close frame */
+  assert_taken("", 0);
+  assert_int_equal(n_messages, 1);
+  assert_false(is_over());
+  give_frame(0x88, "\x0f\xa1", 2);
+  assert_taken("", 0);
+  assert_true(is_over());
+  assert_int_equal(n_closed, 1); /* told once */
+}
+
+static void who_does_not_answer_a_close_frame_is_cut(void **state) {
+  (void)state;
+  open_ws();
+  give_frame(0x81, "close", 5);
+  pass(limits.close_ms - 1);
+  assert_false(is_over());
+  pass(1);
+  assert_true(is_over());
+  assert_int_equal(n_closed, 1);
+}
+
+static void cutting_inside_a_message_is_safe(void **state) {
+  (void)state;
+  uint8_t bytes[100];
+  open_ws();
+  size_t n = masked(bytes, 0x81, "cut", 3);
+  n += masked(bytes + n, 0x81, "never", 5);
+  give(bytes, n);
+  assert_true(is_over());
+  assert_int_equal(n_messages, 1);
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(closed_code, WS_ABNORMAL);
+}
+
+static void breaking_the_protocol_fails_the_connection(void **state) {
+  (void)state;
+  static const struct {
+    unsigned first;
+    const char *payload;
+    size_t n;
+    unsigned code;
+  } faults[] = {{0x83, "", 0, 1002},
+                {0xC1, "", 0, 1002},
+                {0x81, "\xff", 1, 1007},
+                {0x88, "\x03\xed", 2, 1002}};
+  for (size_t i = 0; i < COUNT(faults); i++) {
+    if (i) connect_pair();
+    n_closed = 0;
+    open_ws();
+    give_frame(faults[i].first, faults[i].payload, faults[i].n);
+    assert_true(input_len >= 4);
+    assert_int_equal((uint8_t)input[0], 0x88);
+    assert_int_equal((uint8_t)input[2] << 8 | (uint8_t)input[3], faults[i].code);
+    assert_true(peer_has_ended); /* nothing follows */
+    assert_int_equal(n_closed, 1);
+    assert_int_equal(closed_code, faults[i].code);
+    pass(limits.linger_ms);
+    assert_true(is_over());
+    close(peer);
+    peer = -1;
+  }
+}
+
+static void a_reset_is_an_abnormal_end(void **state) {
+  (void)state;
+  open_ws();
+  close(peer);
+  peer = -1;
+  settle();
+  assert_true(is_over());
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(closed_code, WS_ABNORMAL);
+}
+
+static void silence_is_asked_and_then_cut(void **state) {
+  (void)state;
+  open_ws();
+  pass(limits.ping_ms - 1);
+  assert_taken("", 0);
+  pass(1);
+  assert_taken("\x89\x00", 2);
+  give_frame(0x8a, "", 0);
+  pass(limits.ping_ms - 1); /* it lives: asked again only after a while */
+  assert_taken("", 0);
+  pass(1);
+  assert_taken("\x89\x00", 2);
+  pass(limits.pong_ms - 1);
+  assert_false(is_over());
+  pass(1);
+  assert_true(is_over());
+  assert_int_equal(closed_code, WS_ABNORMAL);
+  assert_int_equal(atomic_load(&w.metrics.ping_timeouts), 1);
+}
+
+static void draining_says_goodbye(void **state) {
+  (void)state;
+  open_ws();
+  worker_drain(&w);
+  settle();
+  take();
+  assert_taken("\x88\x02\x03\xe9", 4);
+  assert_int_equal(closed_code, WS_GOING_AWAY);
+  give_frame(0x88, "\x03\xe9", 2);
+  assert_true(is_over());
+}
+
+static void draining_closes_an_idle_http_connection(void **state) {
+  (void)state;
+  give_text(GET("/1"));
+  worker_drain(&w);
+  settle();
+  take();
+  assert_true(peer_has_ended);
+}
+
+static void draining_lets_a_request_end(void **state) {
+  (void)state;
+  give_text(GET("/later"));
+  worker_drain(&w);
+  settle();
+  answer(worker_conn(&w, answer_later), "late\n");
+  settle();
+  take();
+  assert_int_equal(count("late"), 1);
+  assert_int_equal(count("Connection: close"), 1);
+  assert_true(peer_has_ended);
+}
+
+/* ---- output ------------------------------------------------------------------------------------
+ */
+
+/* Slices that do not touch, so that each is an entry of its own in the queue. */
+static void send_apart(struct builder *b, unsigned n) {
+  for (unsigned i = 0; i < n; i++) {
+    struct slice frame = frame_of(b, (char)('a' + i % 26), 10);
+    frame_of(b, '-', 3); /* never sent */
+    assert_true(ws_send_frame(served, frame));
+  }
+}
+
+static void assert_got_apart(unsigned n) {
+  take();
+  assert_int_equal(input_len, 12 * n);
+  for (unsigned i = 0; i < n; i++) {
+    assert_memory_equal(input + 12 * i, "\x81\x0a", 2);
+    for (int k = 2; k < 12; k++) assert_int_equal(input[12 * i + (unsigned)k], 'a' + i % 26);
+  }
+}
+
+static void a_long_queue_leaves_in_order(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  send_apart(&b, 300);
+  assert_int_equal(input_len, 0); /* at the turn's end, not before */
+  settle();
+  assert_got_apart(300);
+  assert_int_equal(conn_pending(served), 0);
+  assert_null(served->backlog); /* the usual state owns nothing */
+  builder_fini(&b);
+}
+
+static void what_the_kernel_does_not_take_follows_in_order(void **state) {
+  (void)state;
+  struct builder b = {0};
+  for (int full = 0; full < 4; full++) {
+    open_ws();
+    full_writes = full;
+    send_apart(&b, 150);
+    builder_rewind(&b); /* must not touch what is queued */
+    settle();
+    full_writes = -1;
+    settle();
+    assert_got_apart(150);
+    input_len = 0;
+    worker_cut(&w);
+    settle();
+    close(peer);
+    connect_pair();
+  }
+  builder_fini(&b);
+}
+
+static void nothing_is_sent_to_who_is_gone(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  struct slice frame = frame_of(&b, 'x', 10);
+  ws_close(served, 1000, "", 0);
+  assert_false(ws_send_frame(served, frame));
+  assert_false(ws_is_open(served));
+  worker_cut(&w);
+  assert_false(conn_send(served, frame)); /* its memory is still there in this turn */
+  assert_int_equal(atomic_load(&w.metrics.sends_dropped), 1);
+  settle();
+  builder_fini(&b);
+}
+
+static void ids_are_not_used_twice(void **state) {
+  (void)state;
+  uint64_t id = conn_id(served);
+  assert_ptr_equal(worker_conn(&w, id), served);
+  worker_cut(&w);
+  assert_null(worker_conn(&w, id));
+  settle();
+  close(peer);
+  connect_pair();
+  assert_int_not_equal(conn_id(served), id);
+  assert_null(worker_conn(&w, id));
+  assert_null(worker_conn(&w, UINT64_MAX));
+}
+
+static void who_does_not_read_is_not_read_from(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  /* more than a socket pair's buffer and the soft limit, less than the hard one */
+  for (int i = 0; i < 9; i++) assert_true(ws_send_frame(served, frame_of(&b, 'x', 100000)));
+  settle();
+  assert_true(conn_pending(served) > limits.output_soft);
+  uint8_t ping[8];
+  assert_int_equal(write(peer, ping, masked(ping, 0x81, "hi", 2)), 8);
+  settle();
+  assert_int_equal(n_messages, 0);
+  while (conn_pending(served)) { /* it reads: all is well again */
+    take();
+    settle();
+  }
+  settle();
+  take();
+  assert_int_equal(n_messages, 1);
+  assert_int_equal(input_len, 9 * (100000 + 10) + 4);
+  assert_false(is_over());
+  pass(limits.output_soft_ms + 1000);
+  assert_false(is_over());
+  builder_fini(&b);
+}
+
+static void who_does_not_read_for_long_is_cut(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  for (int i = 0; i < 9; i++) assert_true(ws_send_frame(served, frame_of(&b, 'x', 100000)));
+  settle();
+  uint64_t until = worker_now(&w) + limits.output_soft_ms;
+  deadlines_advance(&w.deadlines, until - 1);
+  settle();
+  assert_false(is_over());
+  while (deadlines_advance(&w.deadlines, until)) settle();
+  settle();
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 1);
+  assert_int_equal(closed_code, WS_ABNORMAL);
+  builder_fini(&b);
+}
+
+static void who_is_too_far_behind_is_cut_at_once(void **state) {
+  (void)state;
+  struct builder b = {0};
+  unsigned sent = 0;
+  open_ws();
+  while (ws_send_frame(served, frame_of(&b, 'x', 100000))) sent++;
+  assert_int_equal(sent, 9); /* the tenth would pass the hard limit */
+  assert_false(is_over());   /* not from inside conn_send */
+  assert_int_equal(n_closed, 0);
+  settle();
+  assert_true(is_over());
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 1);
+  builder_fini(&b);
+}
+
+/* A peer that asks and never listens: a million pings must not become a million pongs. */
+static void only_the_newest_ping_is_answered_late(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  /* more than a socket pair's buffer, less than the soft limit on top of it */
+  for (int i = 0; i < 3; i++) assert_true(ws_send_frame(served, frame_of(&b, 'x', 100000)));
+  settle();
+  assert_true(conn_pending(served) > 0 && conn_pending(served) < limits.output_soft);
+  uint8_t bytes[100];
+  size_t n = masked(bytes, 0x89, "1", 1);
+  n += masked(bytes + n, 0x89, "2", 1);
+  n += masked(bytes + n, 0x89, "3", 1);
+  assert_int_equal(write(peer, bytes, n), (ssize_t)n);
+  settle();
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  settle();
+  take();
+  assert_int_equal(input_len, 3 * 100010 + 3);
+  assert_memory_equal(input + input_len - 3,
+                      "\x8a\x01"
+                      "3",
+                      3);
+  assert_int_equal(atomic_load(&w.metrics.pings_dropped), 2);
+  builder_fini(&b);
+}
+
+static void a_failed_write_ends_the_connection(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  good_writes = 0;
+  send_apart(&b, 10);
+  settle();
+  good_writes = -1;
+  assert_true(is_over());
+  assert_int_equal(n_closed, 1);
+  assert_int_equal(closed_code, WS_ABNORMAL);
+  builder_fini(&b);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(requests_are_answered_in_order, start, stop),
+      cmocka_unit_test_setup_teardown(single_bytes_make_a_request, start, stop),
+      cmocka_unit_test_setup_teardown(a_request_waits_until_the_one_before_is_answered, start,
+                                      stop),
+      cmocka_unit_test_setup_teardown(a_last_answer_ends_the_connection, start, stop),
+      cmocka_unit_test_setup_teardown(the_peers_end_ends_the_waiting, start, stop),
+      cmocka_unit_test_setup_teardown(an_end_after_the_request_still_gets_its_answer, start, stop),
+      cmocka_unit_test_setup_teardown(an_end_inside_a_request_runs_nothing, start, stop),
+      cmocka_unit_test_setup_teardown(what_cannot_be_understood_is_refused, start, stop),
+      cmocka_unit_test_setup_teardown(a_body_over_its_routes_limit_is_refused, start, stop),
+      cmocka_unit_test_setup_teardown(a_request_refused_at_its_head_is_not_read, start, stop),
+      cmocka_unit_test_setup_teardown(who_expects_to_continue_is_told, start, stop),
+      cmocka_unit_test_setup_teardown(a_head_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_silent_connection_is_closed, start, stop),
+      cmocka_unit_test_setup_teardown(a_body_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(an_idle_connection_is_closed_without_words, start, stop),
+      cmocka_unit_test_setup_teardown(messages_come_back, start, stop),
+      cmocka_unit_test_setup_teardown(a_first_frame_glued_to_the_handshake_counts, start, stop),
+      cmocka_unit_test_setup_teardown(frames_sent_before_the_acceptance_follow_it, start, stop),
+      cmocka_unit_test_setup_teardown(early_frames_have_a_limit, start, stop),
+      cmocka_unit_test_setup_teardown(early_frames_of_a_refused_websocket_are_dropped, start, stop),
+      cmocka_unit_test_setup_teardown(frames_in_single_bytes_count, start, stop),
+      cmocka_unit_test_setup_teardown(the_peer_may_close, start, stop),
+      cmocka_unit_test_setup_teardown(the_peer_may_close_without_a_code, start, stop),
+      cmocka_unit_test_setup_teardown(closing_inside_a_message_ends_after_the_answer, start, stop),
+      cmocka_unit_test_setup_teardown(who_does_not_answer_a_close_frame_is_cut, start, stop),
+      cmocka_unit_test_setup_teardown(cutting_inside_a_message_is_safe, start, stop),
+      cmocka_unit_test_setup_teardown(breaking_the_protocol_fails_the_connection, start, stop),
+      cmocka_unit_test_setup_teardown(a_reset_is_an_abnormal_end, start, stop),
+      cmocka_unit_test_setup_teardown(silence_is_asked_and_then_cut, start, stop),
+      cmocka_unit_test_setup_teardown(draining_says_goodbye, start, stop),
+      cmocka_unit_test_setup_teardown(draining_closes_an_idle_http_connection, start, stop),
+      cmocka_unit_test_setup_teardown(draining_lets_a_request_end, start, stop),
+      cmocka_unit_test_setup_teardown(a_long_queue_leaves_in_order, start, stop),
+      cmocka_unit_test_setup_teardown(what_the_kernel_does_not_take_follows_in_order, start, stop),
+      cmocka_unit_test_setup_teardown(nothing_is_sent_to_who_is_gone, start, stop),
+      cmocka_unit_test_setup_teardown(ids_are_not_used_twice, start, stop),
+      cmocka_unit_test_setup_teardown(who_does_not_read_is_not_read_from, start, stop),
+      cmocka_unit_test_setup_teardown(who_does_not_read_for_long_is_cut, start, stop),
+      cmocka_unit_test_setup_teardown(who_is_too_far_behind_is_cut_at_once, start, stop),
+      cmocka_unit_test_setup_teardown(only_the_newest_ping_is_answered_late, start, stop),
+      cmocka_unit_test_setup_teardown(a_failed_write_ends_the_connection, start, stop),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
