@@ -1,0 +1,592 @@
+"""The process: how it starts, refuses to start, runs out of things, and ends."""
+import json
+import os
+import re
+import resource
+import signal
+import socket
+
+import pytest
+
+from server import Server, apps_folder, run, until
+from wire import (CLOSE, TEXT, Ended, Http, WebSocket, call_http, call_text, close_payload, fetch, frame, handshake, post, request)
+
+FINE = """local perigee = require "perigee"
+local C = perigee.consumer {}
+C:rpc_method("ping", function() return "pong" end)
+return C
+"""
+
+
+# ---- starting -------------------------------------------------------------------------------------
+
+def test_port_in_use(tmp_path):
+    apps = apps_folder(tmp_path / "apps", ["echo"])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run("serve", "--apps", apps, "--listen", f"127.0.0.1:{port}")
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}" in ended.stderr and "in use" in ended.stderr
+    assert "--listen" in ended.stderr  # what to do about it
+
+
+def test_listens_on_several_addresses(serve):
+    server = serve(["echo"], "--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0")
+    ports = [m for m in re.findall(r"listening url=http://([\d.]+):(\d+)", "\n".join(
+        [server.wait_log("listening", n).string for n in (1, 2, 3)]))]
+    assert len(set(ports)) == 3
+    for host, port in ports:
+        with Http((host, int(port))) as http:
+            assert http.ask(post("/echo", call_text("ping"))).status == 200
+
+
+def test_address_this_machine_does_not_have(tmp_path):
+    ended = run("serve", "--apps", apps_folder(tmp_path / "apps", ["echo"]), "--listen", "192.0.2.1:0")
+    assert ended.returncode == 1 and "192.0.2.1" in ended.stderr
+
+
+BROKEN_APPS = {
+    # name: (source, what standard error must say besides the file and the marked line, the line)
+    "syntax error": ("local perigee = require 'perigee'\nlocal x = = 1\n", ["unexpected symbol"], 2),
+    "error while loading": (FINE.replace("return C", "error('not today')\nreturn C"), ["not today"], 4),
+    "undeclared global": (FINE.replace("perigee.consumer {}", "perrigee.consumer {}"),
+                          ["undeclared global 'perrigee'"], 2),
+    "undeclared global, nearly right": (FINE.replace("return C", "C.x = tostirng(1)\nreturn C"),
+                                        ["undeclared global 'tostirng'", "did you mean 'tostring'?"], 4),
+    "duplicate method": (FINE.replace("return C", 'C:rpc_method("ping", function() end)\nreturn C'),
+                         ["'ping'", "already", "init.lua:3"], 4),
+    "duplicate notification": (FINE.replace("return C", 'C:rpc_notification("n", print)\nC:rpc_notification("n", print)\nreturn C'),
+                               ["'n'", "already", "init.lua:4"], 5),
+    "reserved method": (FINE.replace('"ping"', '"rpc.ping"'), ["'rpc.ping'", "reserved"], 3),
+    "private method": (FINE.replace('"ping"', '"_ping"'), ["'_ping'", "reserved"], 3),
+    "unknown option": (FINE.replace("{}", "{ subprotocol = {} }"), ["'subprotocol'", "did you mean 'subprotocols'?"], 2),
+    "unknown option of a method": (FINE.replace('"ping", f', '"ping", { htpp = false }, f'), ["'htpp'", "did you mean 'http'?"], 3),
+    "unknown limit": (FINE.replace("{}", "{ limits = { mesage = 1 } }"), ["'mesage'", "did you mean 'message'?"], 2),
+    "option of a wrong type": (FINE.replace("{}", '{ origins = "*" }'), ["'origins'", "list"], 2),
+    "origin that is none": (FINE.replace("{}", '{ origins = { "example.com" } }'), ["'origins'", ".host"], 2),
+    "path that is none": (FINE.replace("{}", '{ path = "chat" }'), ["'path'", '"/"'], 2),
+    "version that is none": (FINE.replace("{}", '{ versions = { "3.0" } }'), ["'versions'", "2.0"], 2),
+    "handler that is none": (FINE.replace("function() return \"pong\" end", '"pong"'), ["'ping'", "function"], 3),
+    "waiting while loading": (FINE.replace("return C", "perigee.sleep(1)\nreturn C"), ["cannot wait"], 4),
+    "nothing returned": (FINE.replace("return C", ""), ["returns nothing"], None),
+    "something else returned": (FINE.replace("return C", "return 42"), ["number"], None),
+    "a list with something else": (FINE.replace("return C", "return { C, 42 }"), ["item 2"], None),
+    "missing module": (FINE.replace("return C", 'require "broken.store"\nreturn C'), ["module 'broken.store' not found", "store.lua"], 4),
+    "missing module of others": (FINE.replace("return C", 'require "no.such.module"\nreturn C'), ["module 'no.such.module' not found"], 4),
+    "binary chunk": ("\x1bLua" + "x" * 20, [], None),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_APPS)
+def test_app_that_does_not_load(tmp_path, name):
+    """Exit code 1 before anything listens; standard error has the file, the line and the source around it."""
+    source, words, line = BROKEN_APPS[name]
+    apps = apps_folder(tmp_path / "apps", ["echo"], {"broken/init.lua": source})
+    ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1, ended
+    for word in ["broken/init.lua", *words]:
+        assert word in ended.stderr, f"no {word!r} in:\n{ended.stderr}"
+    if line:
+        assert re.search(rf"broken/init\.lua:{line}:", ended.stderr), ended.stderr
+        wrong = source.split("\n")[line - 1]
+        assert re.search(rf"(?m)^\s*>\s*{line} \| {re.escape(wrong)}$", ended.stderr), f"no source lines in:\n{ended.stderr}"
+    assert "listening" not in ended.stderr
+    assert "perigee/" not in ended.stderr.replace(str(tmp_path), ""), "the server's own files are no news to authors"
+
+
+def test_app_that_does_not_load_in_dev(tmp_path):
+    apps = apps_folder(tmp_path / "apps", files={"broken/init.lua": "return {\n"})
+    ended = run("dev", apps, "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1 and "broken/init.lua" in ended.stderr
+
+
+def test_module_that_does_not_load(tmp_path):
+    apps = apps_folder(tmp_path / "apps", files={
+        "broken/init.lua": FINE.replace("return C", 'require "broken.store"\nreturn C'),
+        "broken/store.lua": "local M = {}\nfunction M.x( end\nreturn M\n"})
+    ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1
+    assert re.search(r"broken/store\.lua:2:", ended.stderr) and "> " in ended.stderr and "function M.x( end" in ended.stderr
+
+
+def test_two_consumers_on_one_path(tmp_path):
+    """Both places are named, within an app and between two."""
+    apps = apps_folder(tmp_path / "one", files={
+        "a/init.lua": FINE.replace("return C", 'local D = perigee.consumer { path = "/a" }\nreturn { C, D }')})
+    ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1
+    assert "/a" in ended.stderr and "a/init.lua:2" in ended.stderr and "a/init.lua:4" in ended.stderr
+    apps = apps_folder(tmp_path / "two", files={"a/init.lua": FINE, "b/init.lua": FINE.replace("{}", '{ path = "/a" }')})
+    ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1
+    assert "a/init.lua:2" in ended.stderr and "b/init.lua:2" in ended.stderr
+
+
+def test_two_apps_of_one_name(tmp_path):
+    apps = apps_folder(tmp_path / "apps", files={"a/init.lua": FINE, "a.lua": FINE})
+    ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1 and "a/init.lua" in ended.stderr and "a.lua" in ended.stderr
+
+
+def test_no_apps(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in [tmp_path / "empty", tmp_path / "missing"]:
+        ended = run("serve", "--apps", folder, "--listen", "127.0.0.1:0")
+        assert ended.returncode == 1 and str(folder) in ended.stderr
+
+
+def test_app_in_one_file(serve, tmp_path):
+    server = serve(apps_folder(tmp_path / "apps", files={"single.lua": FINE}))
+    assert call_http(server, "/single", "ping") == "pong"
+
+
+def test_apps_have_their_own_globals(serve, tmp_path):
+    source = FINE.replace("return C", """
+shared = "of %s"
+C:rpc_method("shared", function() return shared end)
+C:rpc_method("late", function() late = 1 end)
+C:rpc_method("string_library", function() string.mine = 1 return string.mine end)
+C:rpc_method("sees", function() return rawget(_G, "string").mine end)
+C:rpc_method("escapes", function()
+  local found = {}
+  for _, name in ipairs { "dofile", "loadfile" } do found[#found + 1] = rawget(_G, name) and name end
+  for _, name in ipairs { "exit", "execute", "setlocale" } do found[#found + 1] = rawget(os, name) and "os." .. name end
+  found[#found + 1] = rawget(io, "popen") and "io.popen"
+  found[#found + 1] = load(string.dump(function() end)) and "bytecode"
+  return #found > 0 and found or "none"
+end)
+return C""")
+    server = serve(apps_folder(tmp_path / "apps", files={"a/init.lua": source.replace("%s", "a"), "b/init.lua": source.replace("%s", "b")}))
+    assert call_http(server, "/a", "shared") == "of a" and call_http(server, "/b", "shared") == "of b"
+    assert call_http(server, "/a", "string_library") == 1 and call_http(server, "/b", "sees") is None
+    error = fetch(server, post("/a", call_text("late"))).json()["error"]
+    assert error["code"] == -32603
+    server.wait_log("undeclared global 'late' is assigned")
+    assert call_http(server, "/a", "escapes") == "none"
+
+
+# ---- the command line -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("args, words", [
+    (["sevre"], ["sevre", "serve"]),
+    (["serve", "--lisen", "127.0.0.1:0"], ["--lisen", "--listen"]),
+    (["serve", "--max-bodi=1"], ["--max-bodi", "--max-body"]),
+    (["serve", "--max-body"], ["--max-body", "value"]),
+    (["serve", "--max-body", "much"], ["--max-body", "much"]),
+    (["serve", "--max-depth", "0"], ["--max-depth", "at least 1"]),
+    (["serve", "--listen", "here"], ["--listen", "here"]),
+    (["serve", "--listen", "127.0.0.1:99999"], ["--listen", "99999"]),
+    (["serve", "--log-level", "inof"], ["--log-level", "info"]),
+    (["serve", "extra"], ["extra"]),
+    (["dev", "a", "b"], ["b"]),
+    (["dev", "--listen", "0.0.0.0:0"], ["0.0.0.0", "serve"]),
+    (["--nonsense"], ["--nonsense"]),
+], ids=lambda value: " ".join(value))
+def test_usage_errors(args, words):
+    """Exit code 2, what is wrong, the nearest that would do, and where to read more."""
+    ended = run(*args)
+    assert ended.returncode == 2, ended
+    for word in words:
+        assert word in ended.stderr, ended.stderr
+    assert "--help" in ended.stderr and ended.stdout == ""
+
+
+def test_bad_environment(tmp_path):
+    apps = apps_folder(tmp_path / "apps", ["echo"])
+    ended = run("serve", "--apps", apps, env={"PERIGEE_MAX_BODY": "much"})
+    assert ended.returncode == 2 and "PERIGEE_MAX_BODY" in ended.stderr and "much" in ended.stderr
+
+
+def test_environment_then_flags(serve):
+    env = {"PERIGEE_MAX_BODY": "100", "PERIGEE_MAX_TARGET": "50"}
+    server = serve(["echo"], "--max-target", "100", env=env)
+    assert fetch(server, post("/echo", call_text("echo", "a" * 100))).status == 413
+    assert fetch(server, post("/echo?" + "a" * 60, call_text("ping"))).status == 200
+
+
+@pytest.mark.parametrize("verb", ["serve", "dev", "version", "help"])
+def test_help(verb):
+    for args in [[verb, "--help"], [verb, "-h"], ["help", verb]]:
+        ended = run(*args)
+        assert ended.returncode == 0 and ended.stderr == ""
+        assert f"perigee {verb}" in ended.stdout and "Example" in ended.stdout
+
+
+def test_version():
+    for args in [["version"], ["--version"], ["-V"]]:
+        ended = run(*args)
+        assert ended.returncode == 0 and re.match(r"perigee \d+\.\d+\.\d+ ", ended.stdout)
+    assert run("version", "1").returncode == 2
+
+
+def test_dev_says_where_to_look(serve):
+    server = serve(["pages", "echo"], verb="dev")
+    assert call_http(server, "/echo", "ping") == "pong"
+    server.stop()
+    told = server.output.decode()
+    assert f"http://{server.netloc}/pages/" in told and f"ws://{server.netloc}/echo" in told
+
+
+FORGED = "harmless\n2026-01-01T00:00:00.000Z error forged\r\n\x1b[31mred\0\u2028"
+
+
+def test_log_lines_cannot_be_forged(serve):
+    """One record is one line, whatever a client puts into it."""
+    server = serve(["diary"])
+    with WebSocket(server, "/diary?name=a%0Aerror%20forged") as ws:
+        ws.send_notification("note", FORGED)
+        ws.call("ping")
+        ws.send_frame(CLOSE, close_payload(1000, "b\nerror forged"))
+        ws.closing_answer()
+    fetch(server, post("/diary", call_text("ping"), [("Origin", "http://x\terror")]))
+    server.wait_log("gone ")
+    server.wait_log("origin refused")
+    for line in server.lines:
+        assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z (error|warn|info|debug) ", line), line
+        assert not re.search(r"[\0-\x1f\x7f]", line), line
+    assert len(server.log_lines("forged")) >= 3  # inside of who came, what was noted and why it ended
+
+
+def test_log_as_json(serve):
+    """Each line is an object, also those that tell of faults with tracebacks."""
+    server = serve(["diary", "faults"], "--log-format", "json")
+    with WebSocket(server, "/diary?name=json") as ws:
+        ws.send_notification("note", FORGED)
+        ws.call("ping")
+    error = fetch(server, post("/faults", call_text("index_nil", 1))).json()["error"]
+    server.wait_log('"gone"')
+    server.stop()
+    records = [json.loads(line) for line in server.lines]
+    assert all(isinstance(record, dict) for record in records)
+    text = [json.dumps(record) for record in records]
+    assert any(error["data"]["error_id"] in line and "faults/init.lua" in line and "traceback" in line for line in text)
+    assert any(FORGED in record.values() for record in records)
+
+
+@pytest.mark.parametrize("level, shown", [("error", False), ("warn", False), ("info", True), ("debug", True)])
+def test_log_level(tmp_path, level, shown):
+    """Only what is as important as asked for. A server that says nothing listens all the same."""
+    apps = apps_folder(tmp_path / "apps", files={"talker/init.lua": FINE.replace("return C", 'perigee.log:info("loaded well")\nreturn C')})
+    with socket.create_server(("127.0.0.1", 0)) as other:  # the port is in use, so the run ends by itself
+        ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:%d" % other.getsockname()[1], "--log-level", level)
+    assert ended.returncode == 1 and "in use" in ended.stderr
+    assert ("loaded well" in ended.stderr) == shown
+
+
+# ---- signals --------------------------------------------------------------------------------------
+
+def test_sigterm_during_calls():
+    """Calls in flight are answered, new ones told that it is over, connections closed with 1001; exit code 0."""
+    with Server(["gate", "timers", "echo"]) as server:
+        with WebSocket(server, "/timers") as ws, Http(server) as http, Http(server) as half, WebSocket(server, "/echo") as idle, \
+                Http(server) as resting:
+            resting.ask(post("/echo", call_text("ping")))
+            ws.send_call("sleep", 0.3, "in flight", id="flying")
+            http.send(post("/timers", call_text("sleep", 0.3, "in flight")))
+            half.send(post("/echo", call_text("ping"))[:-5])
+            assert ws.call("ping") == "pong"
+            server.signal(signal.SIGTERM)
+            server.wait_log("draining")
+            assert idle.expect_close()[0] == 1001  # nothing keeps it
+            resting.expect_end()
+            ws.send_call("ping", id="late")
+            late = ws.receive_json()
+            assert late["id"] == "late" and late["error"]["code"] == -32006
+            half.send(post("/echo", call_text("ping"))[-5:])
+            response = half.response()
+            assert response.status == 200 and response.is_last
+            with pytest.raises(OSError):
+                Http(server)
+            assert ws.receive_json() == {"jsonrpc": "2.0", "result": "in flight", "id": "flying"}
+            assert ws.expect_close()[0] == 1001
+            response = http.response()
+            assert response.json()["result"] == "in flight" and response.is_last
+            http.expect_end()
+        assert server.wait() == 0
+        assert server.log_lines("stopped")
+
+
+def test_handshake_while_draining():
+    with Server(["gate"]) as server:
+        with WebSocket(server, "/gate") as ws, Http(server) as late, WebSocket(server, "/gate") as idle:
+            ws.send_call("wait", "forever")
+            late.send(handshake("/gate")[:30])
+            for _ in range(3):  # by then the new connection was accepted, and read
+                assert ws.call("ping") == "pong"
+            server.signal()
+            assert idle.expect_close()[0] == 1001
+            late.send(handshake("/gate")[30:])
+            response = late.response()
+            assert response.status == 503 and response["Retry-After"]
+            late.expect_end()
+        assert server.wait() == 0
+
+
+def test_sigterm_while_connect_waits():
+    """A connection that is accepted after the server began to stop is told so as well, and keeps nobody waiting."""
+    with Server(["doors", "gate"], "--grace", "1h") as server:
+        with Http(server) as http, WebSocket(server, "/gate") as idle:
+            http.send(handshake("/doors/slow"))
+            for _ in range(3):
+                assert idle.call("ping") == "pong"
+            server.signal()
+            assert idle.expect_close()[0] == 1001
+            response = http.response()
+            assert response.status in (101, 503), response
+            if response.status == 101:
+                http.__class__ = WebSocket
+                assert http.expect_close()[0] == 1001
+            else:
+                http.expect_end()
+        assert server.wait() == 0
+
+
+def test_sigterm_while_handlers_wait_for_clients():
+    """Those waits end when the clients are gone, and with them the server does."""
+    with Server(["caller"], "--grace", "300ms") as server:
+        with WebSocket(server, "/caller?name=asked") as ws:
+            for _ in range(3):
+                ws.send_call("ask", "add", [], 3600)
+                assert ws.receive_json()["method"] == "add"
+            server.signal()
+            server.wait_log("grace time is over")
+            ws.rest()
+        assert server.wait() == 0
+
+
+def test_grace_ends():
+    """A call that takes too long does not keep the server; disconnect hooks still run, and may spawn."""
+    with Server(["diary"], "--grace", "300ms") as server:
+        with WebSocket(server, "/diary?name=busy") as ws:
+            ws.send_call("sleep", 3600)
+            assert ws.call("ping") == "pong"
+            server.signal()
+            server.wait_log("grace time is over")
+            ws.rest()
+        assert server.wait() == 0
+        assert len(server.log_lines(r"gone .*\bwho=busy\b.*code=|gone .*code=.*\bwho=busy\b")) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_stops_at_once(number):
+    """Also in the middle of a grace time of an hour."""
+    with Server(["timers"], "--grace", "1h") as server:
+        with WebSocket(server, "/timers") as ws:
+            ws.send_call("sleep", 3600)
+            assert ws.call("ping") == "pong"
+            server.signal(number)
+            server.wait_log("draining")
+            assert server.is_running()
+            server.signal(number)
+            assert server.wait() == 0
+            ws.rest()
+
+
+def test_sigterm_with_a_deaf_client():
+    """Who answers no close frame and reads nothing is cut."""
+    with Server(["feed"], "--close-timeout", "200ms") as server:
+        ws = WebSocket(server, "/feed?name=deaf", receive_buffer=4096)
+        server.signal()
+        assert server.wait() == 0
+        assert server.log_lines(r"unfollowed .*code=1001")
+        ws.drop()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_sigterm_during_a_download(tmp_path, reads):
+    """Who reads gets the whole file; who does not is cut when the grace time is over."""
+    size = 20_000_000
+    apps = apps_folder(tmp_path / "apps", files={
+        "big/init.lua": FINE, "big/public/file.bin": bytes(size)})
+    with Server(apps, "--grace", "1h" if reads else "300ms") as server:
+        with Http(server, receive_buffer=16384) as http:
+            http.send(request("GET", "/big/file.bin"))
+            assert http.fill()
+            server.signal()
+            server.wait_log("draining")
+            if reads:
+                assert len(http.response().body) == size
+                http.expect_end()
+            else:
+                server.wait_log("grace time is over")
+                with pytest.raises(Ended):
+                    http.response()
+        assert server.wait() == 0
+
+
+def test_sighup_does_not_end_it(serve):
+    server = serve(["echo"])
+    server.signal(signal.SIGHUP)
+    server.wait_log("SIGHUP|reload")
+    assert call_http(server, "/echo", "ping") == "pong"
+
+
+# ---- running out of things ------------------------------------------------------------------------
+
+def sockets_of(server, count):
+    return [Http(server) for _ in range(count)]
+
+
+def test_few_descriptors(serve):
+    """At the limit the extra ones are told 503, the admitted ones are served, and room is used again."""
+    server = serve(["echo"], files=100)  # the server keeps 64 for itself
+    assert call_http(server, "/echo", "ping") == "pong"
+    crowd = sockets_of(server, 60)
+    served, refused = [], []
+    for http in crowd:
+        http.send_until_cut([post("/echo", call_text("ping"))])
+        response = http.response()
+        assert response.status in (200, 503)
+        (served if response.status == 200 else refused).append(http)
+    assert 20 <= len(served) <= 40
+    for http in refused:
+        http.expect_end()
+        http.drop()
+    for http in served:
+        assert http.ask(post("/echo", call_text("ping"))).status == 200
+        http.drop()
+    server.until(lambda m: m["connections_accepted"] - m["connections_closed"] == 1)
+    assert call_http(server, "/echo", "ping") == "pong"
+    assert server.metrics()["connections_refused"] == len(refused)
+
+
+def test_no_descriptors_at_all(serve):
+    """The limit is lowered under the running server, below what it counted on: no spin, no end, and it recovers."""
+    server = serve(["echo"])
+    admitted = sockets_of(server, 5)
+    for http in admitted:
+        assert http.ask(post("/echo", call_text("ping"))).status == 200
+    old = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (server.descriptors(), old[1]))
+    extra = sockets_of(server, 20)
+    for _ in range(10):  # served while the others wait or are turned away
+        for http in admitted:
+            assert http.ask(post("/echo", call_text("ping"))).status == 200
+    before = cpu_seconds(server)
+    for http in admitted * 20:
+        http.ask(post("/echo", call_text("ping")))
+    spent = cpu_seconds(server) - before
+    assert spent < 2, "it spins"
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, old)
+    for http in extra + admitted:
+        http.drop()
+    until(lambda: can_call(server), "taking connections again")
+
+
+def cpu_seconds(server):
+    fields = open(f"/proc/{server.pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def can_call(server):
+    try:
+        return call_http(server, "/echo", "ping") == "pong"
+    except (OSError, AssertionError):
+        return False
+
+
+def test_writing_to_who_is_gone(serve):
+    """Answers, notifications and files for clients that reset meanwhile: no SIGPIPE, no end."""
+    server = serve(["lobby", "timers", "pages"])
+    with WebSocket(server, "/lobby?name=speaker") as speaker:
+        for i in range(30):
+            guest, caller, reader = WebSocket(server, "/lobby?name=guest"), WebSocket(server, "/timers"), Http(server)
+            for seconds in [0, 0.001, 0.002]:
+                caller.send_call("sleep", seconds)
+            reader.send(request("GET", "/pages/") * 5)
+            for one in (guest, caller, reader):
+                one.reset()
+            speaker.send_call("tell", "everyone", "x" * 10000, id=i)
+        for i in range(30):
+            speaker.answer(i)
+        assert speaker.call("count", "everyone") == 1
+    assert server.is_running()
+
+
+def abrupt(server, step):
+    """A client that resets at one of many places."""
+    if step == 0:
+        Http(server).reset()
+    elif step == 1:
+        http = Http(server)
+        http.send(b"POST /timers HTTP/1.1\r\nHost: x")
+        http.reset()
+    elif step == 2:
+        http = Http(server)
+        http.send(post("/timers", call_text("ping"))[:-10])
+        http.reset()
+    elif step == 3:
+        http = Http(server)
+        http.send(post("/timers", call_text("sleep", 0.01)))
+        http.reset()
+    elif step == 4:
+        http = Http(server)
+        http.send(handshake("/timers"))
+        http.reset()
+    elif step == 5:
+        ws = WebSocket(server, "/timers")
+        ws.send(frame(TEXT, call_text("ping"))[:9])
+        ws.reset()
+    elif step == 6:
+        ws = WebSocket(server, "/timers")
+        for _ in range(5):
+            ws.send_call("sleep", 0.01, "x" * 1000)
+        ws.send(frame(TEXT, "x" * 5000, is_final=False))
+        ws.reset()
+    elif step == 7:
+        ws = WebSocket(server, "/lobby?name=guest")
+        ws.call("join", "a", "b")
+        ws.reset()
+    elif step == 8:
+        http = Http(server)
+        http.send(request("GET", "/pages/") * 3)
+        http.reset()
+    else:
+        ws = WebSocket(server, "/timers")
+        ws.send(frame(TEXT, call_text("after", 0.01)) + frame(CLOSE, close_payload(1000)))
+        ws.reset()
+
+
+def test_abrupt_ends_leave_nothing(serve):
+    """300 resets in ten places: memory and descriptors are what they were."""
+    server = serve(["timers", "lobby", "pages"], lean=True)
+
+    def settle():
+        server.until(lambda m: m["connections_accepted"] - m["connections_closed"] == 1, "closing")
+        with WebSocket(server, "/timers") as ws:
+            ws.call("sleep", 0.05)  # longer than any handler of theirs
+        server.until(lambda m: m["connections_accepted"] - m["connections_closed"] == 1, "closing")
+
+    for i in range(600):  # until pools are full and the sanitizer has seen everything
+        abrupt(server, i % 10)
+    settle()
+    memory, descriptors = server.resident(), server.descriptors()
+    for i in range(300):
+        abrupt(server, i % 10)
+    settle()
+    until(lambda: server.descriptors() <= descriptors, "giving back descriptors")
+    grown = server.resident() - memory
+    assert grown < 1_000_000, f"{grown / 300:.0f} bytes for each"
+    assert call_http(server, "/lobby", "count", "everyone") == 0
+    assert call_http(server, "/lobby", "count", "a") == 0
+
+
+def test_memory_of_lua_is_limited(serve, tmp_path):
+    """A handler that eats more than it may fails; the server and the next call do not."""
+    server = serve(apps_folder(tmp_path / "apps", files={"hog/init.lua": """
+local perigee = require "perigee"
+local Hog = perigee.consumer {}
+Hog:rpc_method("ping", function() return "pong" end)
+Hog:rpc_method("one_string", function() return #("x"):rep(1 << 30) end)
+Hog:rpc_method("table", function()
+  local t = {}
+  for i = 1, 1e9 do t[i] = { i } end
+end)
+return Hog
+"""}), "--lua-memory", "32MiB")
+    with WebSocket(server, "/hog") as ws:
+        for method in ["one_string", "table", "one_string"]:
+            ws.send_call(method, id=method)
+            answer = ws.receive_json()
+            assert answer["id"] == method and answer["error"]["code"] == -32603
+            assert ws.call("ping") == "pong"

@@ -1,0 +1,402 @@
+"""Public folders: what is served, how, and what never is."""
+import hashlib
+import itertools
+import os
+import random
+import threading
+
+import pytest
+
+from server import APPS, Server, apps_folder, growth_below
+from wire import Ended, Http, WebSocket, call_text, fetch, post, request
+
+SECRET = b"nobody may read this"
+
+
+def get(target, headers=(), method="GET"):
+    return request(method, target, headers)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A server whose app "site" has a public folder that tests may change: site.public."""
+    where = tmp_path_factory.mktemp("static")
+    apps = apps_folder(where / "apps", ["echo"], {
+        "site/init.lua": (APPS / "pages/init.lua").read_text().replace('"/pages"', '"/site"'),
+        "site/store.lua": "-- " + SECRET.decode(),
+        "site/notes.txt": SECRET,
+        "site/public/index.html": "<!doctype html><title>Site</title>",
+        "site/public/sub/index.html": "<!doctype html><title>Below</title>",
+        "site/public/sub/page.txt": "below",
+        "site/public/plain.txt": "plain\n",
+        "site/public/empty.txt": "",
+        "site/public/a b+c&d.txt": "odd name",
+        "site/public/é.txt": "accent",
+        "site/public/.env": SECRET,
+        "site/public/.git/config": SECRET,
+        "site/public/sub/.hidden": SECRET,
+        "site/public/code.lua": SECRET,
+        "site/public/CODE.LUA": SECRET,
+        "site/public/sub/code.lua": SECRET,
+        "secret.txt": SECRET,
+    })
+    (where / "outside.txt").write_bytes(SECRET)
+    (where / "outside").mkdir()
+    (where / "outside/file.txt").write_bytes(SECRET)
+    public = apps / "site/public"
+    (public / "link-relative.txt").symlink_to("../notes.txt")
+    (public / "link-up.txt").symlink_to("../../../outside.txt")
+    (public / "link-absolute.txt").symlink_to(where / "outside.txt")
+    (public / "link-folder").symlink_to(where / "outside")
+    (public / "link-root").symlink_to("/")
+    (public / "link-loop").symlink_to("link-loop")
+    (public / "link-dangling").symlink_to("nothing")
+    os.mkfifo(public / "fifo")
+    with Server(apps, lean=True) as one:
+        one.public = public
+        yield one
+
+
+# ---- what is served -------------------------------------------------------------------------------
+
+TYPES = {
+    "html": "text/html; charset=utf-8", "htm": "text/html; charset=utf-8", "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8", "mjs": "text/javascript; charset=utf-8", "json": "application/json",
+    "txt": "text/plain; charset=utf-8", "svg": "image/svg+xml", "png": "image/png", "jpg": "image/jpeg",
+    "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp", "ico": "image/x-icon", "woff2": "font/woff2",
+    "wasm": "application/wasm", "pdf": "application/pdf", "mp4": "video/mp4", "unknown": "application/octet-stream",
+    "HTML": "text/html; charset=utf-8",
+}
+
+
+@pytest.mark.parametrize("extension", TYPES)
+def test_type(site, extension):
+    (site.public / f"file.{extension}").write_bytes(b"content")
+    response = fetch(site, get(f"/site/file.{extension}"))
+    assert (response.status, response.body) == (200, b"content")
+    assert response["Content-Type"] == TYPES[extension]
+    assert response["X-Content-Type-Options"] == "nosniff"
+
+
+def test_name_without_extension(site):
+    (site.public / "README").write_bytes(b"read")
+    (site.public / "v1.2").mkdir()
+    (site.public / "v1.2/file").write_bytes(b"read")
+    for target in ["/site/README", "/site/v1.2/file"]:
+        assert fetch(site, get(target))["Content-Type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("target, body", [
+    ("/site/", b"<!doctype html><title>Site</title>"), ("/site/index.html", b"<!doctype html><title>Site</title>"),
+    ("/site/sub/", b"<!doctype html><title>Below</title>"), ("/site/sub/page.txt", b"below"), ("/site/plain.txt", b"plain\n"),
+    ("/site/plain.txt?version=1", b"plain\n"), ("/site/pl%61in.txt", b"plain\n"), ("/site/empty.txt", b""),
+    ("/site/a%20b+c&d.txt", b"odd name"), ("/site/%C3%A9.txt", b"accent"), ("http://127.0.0.1/site/plain.txt", b"plain\n"),
+])
+def test_file(site, target, body):
+    with Http(site) as http:
+        for _ in range(2):  # on one connection
+            response = http.ask(get(target))
+            assert (response.status, response.body) == (200, body)
+            assert response["Content-Length"] == str(len(body))
+
+
+def test_head(site):
+    with Http(site) as http:
+        full, head = http.ask(get("/site/plain.txt")), http.ask(get("/site/plain.txt", method="HEAD"))
+        assert head.status == 200 and head.body == b""
+        for name in ["Content-Length", "Content-Type", "ETag", "Cache-Control"]:
+            assert head[name] == full[name]
+        assert http.ask(get("/site/plain.txt")).body == b"plain\n"
+
+
+@pytest.mark.parametrize("target", ["/site/missing", "/site/sub", "/site/sub/missing.txt", "/site/missing/", "/site/plain.txt/",
+                                    "/site/plain.txt/x", "/site/fifo", "/site/link-loop", "/site/link-dangling", "/sit/", "/sitee/",
+                                    "/site/" + "a" * 300, "/site/" + "a/" * 2000, "/site/v1.2/", "/site/%"])
+def test_not_found(site, target):
+    for method in ["GET", "HEAD"]:
+        response = fetch(site, get(target, method=method))
+        assert response.status in (400, 404), response
+        assert str(site.public).encode() not in response.body
+
+
+def test_not_found_keeps_the_connection(site):
+    with Http(site) as http:
+        assert http.ask(get("/site/missing")).status == 404
+        assert http.ask(get("/site/plain.txt")).status == 200
+
+
+# ---- tags -----------------------------------------------------------------------------------------
+
+def test_etag(site):
+    first = fetch(site, get("/site/plain.txt"))
+    tag = first["ETag"]
+    assert tag.startswith('"') and tag.endswith('"') and len(tag) > 4
+    assert fetch(site, get("/site/plain.txt"))["ETag"] == tag
+    assert fetch(site, get("/site/sub/page.txt"))["ETag"] != tag
+    with Http(site) as http:
+        for value in [tag, f"W/{tag}", f'"other", {tag}', f'"a,b" , W/"c",{tag}', "*"]:
+            for method in ["GET", "HEAD"]:
+                response = http.ask(get("/site/plain.txt", [("If-None-Match", value)], method))
+                assert (response.status, response.body) == (304, b""), value
+                assert response["ETag"] == tag
+                assert response["Content-Length"] in (None, first["Content-Length"])
+        for value in ['"other"', tag.strip('"'), tag[:-2] + '"', "", "nonsense", f'"x{tag}"'[:-1]]:
+            response = http.ask(get("/site/plain.txt", [("If-None-Match", value)]))
+            assert (response.status, response.body) == (200, b"plain\n"), value
+
+
+def test_etag_changes_with_the_file(site):
+    path = site.public / "changing.txt"
+    tags = set()
+    for i in range(5):
+        path.write_text(str(i))  # the same length each time
+        os.utime(path, ns=(1, 10**18 + i))  # and, to be sure, another time
+        response = fetch(site, get("/site/changing.txt", [("If-None-Match", ", ".join(tags) or '""')]))
+        assert (response.status, response.body) == (200, str(i).encode())
+        tags.add(response["ETag"])
+    assert len(tags) == 5
+
+
+# ---- what never is --------------------------------------------------------------------------------
+
+UPS = ["..", "%2e%2e", "%2E%2E", ".%2e", "%2e.", "..%00", "%2e%2e%00", "%252e%252e", "%c0%ae%c0%ae", "%e0%80%ae%e0%80%ae", "%uff0e%uff0e",
+       "..;", "...", "....", "..%20", "..%09", ".%0a.", "..%ff"]
+SEPARATORS = ["/", "%2f", "%2F", "\\", "%5c", "//", "/./", "%252f", "%c0%af", ";/"]
+TRAVERSALS = sorted({f"/site/{up}{separator}{target}" for up, separator in itertools.product(UPS, SEPARATORS[:5])
+                     for target in ["notes.txt"]}
+                    | {f"/site/sub{separator}{up}{separator}{up}{separator}init.lua"
+                       for up, separator in itertools.product(UPS[:3], SEPARATORS)}
+                    | {"/site/" + f"{up}/" * depth + target for up in ["..", "%2e%2e"] for depth in [1, 2, 3, 8]
+                       for target in ["secret.txt", "etc/passwd"]}
+                    | {"/site//etc/passwd", "/site///etc/passwd", "/site/%2fetc%2fpasswd", "/site/%2Fetc/passwd", "/site/./../notes.txt",
+                       "/site/sub/../../notes.txt", "/site/sub/..", "/site/..", "/site/../", "/site/../site/notes.txt", "/site/%2e%2e",
+                       "/site/file:///etc/passwd", "/site/C:/windows", "/site/~root/", "/site/proc/self/environ", "/../site/notes.txt",
+                       "/%2e%2e/etc/passwd", "/..%2f..%2fetc/passwd", "http://127.0.0.1/site/../notes.txt"}
+                    | {f"/site/{name}" for name in [
+                        ".env", "%2eenv", ".git/config", "%2egit/config", "sub/.hidden", "sub/%2ehidden", ".", "./", "./.env", "sub/./.hidden",
+                        "code.lua", "CODE.LUA", "code.lu%61", "code%2elua", "sub/code.lua", "code.lua/", "code.lua%00.html", "code.lua%00", "code.lua%20",
+                        "code.lua.", "code.lua?x.html", "init.lua", "store.lua", "notes.txt", "public/plain.txt"]}
+                    | {f"/site/{name}" for name in ["link-relative.txt", "link-up.txt", "link-absolute.txt", "link-folder/file.txt",
+                                                    "link-root/etc/passwd", "link-folder/", "link-root/"]})
+
+
+def test_there_are_many_traversals():
+    assert len(TRAVERSALS) >= 150
+
+
+@pytest.mark.parametrize("target", TRAVERSALS)
+def test_no_way_out(site, target):
+    for method in ["GET", "POST"]:
+        with Http(site) as http:
+            http.send(request(method, target, body=b"" if method == "POST" else None))
+            response = http.response()
+        assert response.status in (302, 400, 404, 405), response
+        if response.status == 302:  # "/site/../site": nothing but the way to the page itself
+            assert response["Location"] == "/site/"
+        assert SECRET not in response.body and b"root:" not in response.body and b"perigee" not in response.body.lower()
+
+
+def test_raw_bytes_in_targets(site):
+    """Also those no client sends."""
+    for raw in [b"/site/..\xc0\xaf../notes.txt", b"/site/\xff", b"/site/a\0b", b"/site/\x7f", b"/site/..\\..\\notes.txt"]:
+        with Http(site) as http:
+            http.send(b"GET " + raw + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            response = http.response()
+            assert response.status in (400, 404) and SECRET not in response.body
+
+
+def test_links_that_stay_inside(site):
+    """Never an error; a server that resolves below the folder may follow them."""
+    (site.public / "inside.txt").symlink_to("sub/page.txt")
+    response = fetch(site, get("/site/inside.txt"))
+    assert response.status in (200, 404)
+    assert response.status == 404 or response.body == b"below"
+
+
+def test_folder_swapped_for_a_link(site):
+    """What is checked is what is opened: a folder that turns into a link lets nobody out."""
+    path, stop = site.public / "swapped", threading.Event()
+    outside = site.public.parent.parent.parent / "outside"
+    inside = site.public / "sub-real"
+    inside.mkdir()
+    (inside / "file.txt").write_bytes(b"inside")
+
+    def swap():
+        for target in itertools.cycle([outside, "sub-real"]):
+            if stop.is_set():
+                return
+            fresh = path.with_name("swapped-new")
+            fresh.symlink_to(target)
+            fresh.rename(path)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        with Http(site) as http:
+            for _ in range(500):
+                response = http.ask(get("/site/swapped/file.txt"))
+                assert response.status in (200, 404)
+                assert response.status == 404 or response.body == b"inside"
+    finally:
+        stop.set()
+        thread.join()
+
+
+# ---- large ----------------------------------------------------------------------------------------
+
+LARGE = 20 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def large(site):
+    """A file of 20 MB of noise in /site/large.bin; its digest."""
+    content = random.Random(7).randbytes(LARGE)
+    (site.public / "large.bin").write_bytes(content)
+    return hashlib.sha256(content).digest()
+
+
+def test_large_file(site, large):
+    with Http(site) as http:
+        for _ in range(2):
+            response = http.ask(get("/site/large.bin"))
+            assert hashlib.sha256(response.body).digest() == large
+        assert http.ask(get("/site/plain.txt")).body == b"plain\n"
+
+
+def test_large_files_and_slow_readers(site, large):
+    """Twenty clients ask for 20 MB and do not read: what they have not taken stays on the disk."""
+    with WebSocket(site, "/echo") as other:
+        with growth_below(site, 30_000_000, "twenty slow readers of 20 MB"):
+            slow = [Http(site, receive_buffer=16384) for _ in range(20)]
+            for http in slow:
+                http.send(get("/site/large.bin"))
+            for http in slow:  # the head is there, so the sending has begun
+                while b"\r\n\r\n" not in http.buffer:
+                    assert http.fill()
+            for i in range(50):
+                assert other.call("echo", i) == i  # nobody is held up
+        for http in slow[2:]:
+            http.drop()
+        for http in slow[:2]:
+            response = http.response()
+            assert hashlib.sha256(response.body).digest() == large
+            http.drop()
+        assert other.call("ping") == "pong"
+
+
+def test_large_file_for_a_half_closed_client(site, large):
+    """It has said all it wanted to say, and reads slowly: it gets all of it."""
+    with Http(site, receive_buffer=4096) as http:
+        http.send(get("/site/large.bin") + get("/site/plain.txt"))
+        http.end()
+        for _ in range(20):
+            assert fetch(site, get("/site/plain.txt")).body == b"plain\n"
+        assert hashlib.sha256(http.response().body).digest() == large
+        assert http.response().body == b"plain\n"
+        http.expect_end()
+
+
+def test_large_files_at_once(site, large):
+    failures = []
+
+    def read():
+        try:
+            for _ in range(2):
+                assert hashlib.sha256(fetch(site, get("/site/large.bin")).body).digest() == large
+        except BaseException as e:  # noqa: BLE001
+            failures.append(e)
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+def test_large_file_between_pipelined_requests(site, large):
+    with Http(site) as http:
+        http.send(post("/echo", call_text("sleep", 0.01, 1)) + get("/site/large.bin") + post("/echo", call_text("ping"))
+                  + get("/site/large.bin") + get("/site/plain.txt"))
+        http.end()
+        assert http.response().json()["result"] == 1
+        assert hashlib.sha256(http.response().body).digest() == large
+        assert http.response().json()["result"] == "pong"
+        assert hashlib.sha256(http.response().body).digest() == large
+        assert http.response().body == b"plain\n"
+        http.expect_end()
+
+
+def test_file_replaced_while_it_is_read(site):
+    """Who began to read the old file gets the old file."""
+    path = site.public / "replaced.bin"
+    old, new = random.Random(1).randbytes(LARGE), random.Random(2).randbytes(LARGE // 2)
+    path.write_bytes(old)
+    with Http(site, receive_buffer=16384) as http:
+        http.send(get("/site/replaced.bin"))
+        assert http.fill()
+        fresh = path.with_name("fresh.bin")
+        fresh.write_bytes(new)
+        fresh.rename(path)
+        assert fetch(site, get("/site/replaced.bin")).body == new
+        assert http.response().body == old
+        assert http.ask(get("/site/replaced.bin")).body == new
+    path.unlink()
+
+
+def test_file_cut_short_while_it_is_read(site):
+    """The promised length cannot be kept: the connection ends, so that nobody takes it for the whole."""
+    path = site.public / "shortened.bin"
+    path.write_bytes(bytes(LARGE))
+    with Http(site, receive_buffer=16384) as http:
+        http.send(get("/site/shortened.bin"))
+        assert http.fill()
+        os.truncate(path, 1000)
+        with pytest.raises(Ended):
+            http.response()
+    path.unlink()
+    assert fetch(site, get("/site/plain.txt")).status == 200
+
+
+def test_file_growing_while_it_is_read(site):
+    path = site.public / "growing.bin"
+    path.write_bytes(b"a" * LARGE)
+    with Http(site, receive_buffer=16384) as http:
+        http.send(get("/site/growing.bin"))
+        assert http.fill()
+        with path.open("ab") as file:
+            file.write(b"b" * 100000)
+        assert http.response().body == b"a" * LARGE
+        assert http.ask(get("/site/plain.txt")).body == b"plain\n"
+    path.unlink()
+
+
+def test_clients_that_leave_while_they_are_served(site, large):
+    """Descriptors of their files are given back."""
+    fetch(site, get("/site/large.bin"))
+    site.until(lambda m: m["connections_accepted"] == m["connections_closed"] + 1)
+    before = site.descriptors()
+    for i in range(60):
+        http = Http(site, receive_buffer=16384)
+        http.send(get("/site/large.bin") + get("/site/large.bin"))
+        if i % 3:
+            http.fill()
+        http.reset() if i % 2 else http.drop()
+    site.until(lambda m: m["connections_accepted"] == m["connections_closed"] + 1)
+    site.until(lambda _: site.descriptors() <= before, "giving back descriptors")
+
+
+def test_files_are_counted(site):
+    before = site.metrics()["files_served"]
+    fetch(site, get("/site/plain.txt"))
+    assert site.metrics()["files_served"] == before + 1
+
+
+def test_app_of_one_file_has_no_folder(serve, tmp_path):
+    apps = apps_folder(tmp_path / "apps", files={
+        "single.lua": (APPS / "pages/init.lua").read_text().replace('"/pages"', '"/single"'),
+        "public/index.html": SECRET.decode()})
+    server = serve(apps)
+    assert fetch(server, get("/single/")).status == 404
+    assert fetch(server, get("/public/")).status == 404
+    assert fetch(server, post("/single", call_text("ping"))).json()["result"] == "pong"
