@@ -62,7 +62,8 @@ static void drop_queue(struct conn *conn) {
   conn->queued = 0;
   struct backlog *b = conn->backlog;
   if (!b) return;
-  for (uint32_t i = 0; i < b->n; i++) buf_unref(b->slices[i].buf);
+  for (uint32_t i = 0; i < b->n; i++) /* those that are written have no bytes and no reference */
+    if (b->slices[i].len) buf_unref(b->slices[i].buf);
   deadline_unset(&conn->worker->deadlines, &b->stall);
   free(b->slices);
   free(b);

@@ -40,10 +40,8 @@ static void sink(struct deadlines *ds, uint32_t place, struct deadline_entry e) 
 }
 
 static void fire_due(struct deadlines *ds, uint64_t now) {
-  /* what fires may set deadlines; those that are due at once wait for the next turn, so that two
-   * that set each other cannot hold the loop */
-  uint32_t most = ds->n;
-  while (ds->n && ds->heap[1].key <= now && most--) {
+  ds->is_firing = true;
+  while (ds->n && ds->heap[1].key <= now) {
     struct deadline *d = ds->heap[1].d;
     if (d->due > now) {
       sink(ds, 1, (struct deadline_entry){d->due, d});
@@ -52,6 +50,7 @@ static void fire_due(struct deadlines *ds, uint64_t now) {
     deadline_unset(ds, d);
     d->fire(d);
   }
+  ds->is_firing = false;
 }
 
 static void arm(struct deadlines *ds);
@@ -81,6 +80,9 @@ void deadlines_open(struct deadlines *ds, uv_loop_t *loop) {
 
 void deadlines_close(struct deadlines *ds) {
   uv_close((uv_handle_t *)&ds->timer, NULL);
+  /* whoever has one still may unset it afterwards: tasks that wait end after the worker has closed
+   */
+  for (uint32_t i = 1; i <= ds->n; i++) ds->heap[i].d->place = 0;
   free(ds->heap);
   ds->heap = NULL;
   ds->n = ds->cap = 0;
@@ -91,6 +93,9 @@ uint64_t deadlines_now(const struct deadlines *ds) {
 }
 
 void deadline_set(struct deadlines *ds, struct deadline *d, uint64_t due) {
+  /* What fires may set deadlines. Those due at once wait for the next turn, or one that sets itself
+   * would hold the loop: libuv 1.44 runs a timer of 0 ms again in the same turn. */
+  if (ds->is_firing && due <= deadlines_now(ds)) due = deadlines_now(ds) + 1;
   d->due = due;
   if (d->place) {
     if (due >= ds->heap[d->place].key) return; /* later: the heap finds out */

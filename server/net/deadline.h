@@ -28,12 +28,13 @@ struct deadlines {
   struct deadline_entry *heap; /* from index 1 */
   uint32_t n, cap;
   uint64_t armed; /* when the timer fires, 0: not running */
+  bool is_firing; /* what is set now waits for the next turn */
   bool is_frozen; /* tests: only deadlines_advance moves time */
   uint64_t frozen_now;
 };
 
 void deadlines_open(struct deadlines *ds, uv_loop_t *loop);
-/* Unsets nothing: whoever set deadlines must be gone. */
+/* Unsets all that are set. */
 void deadlines_close(struct deadlines *ds);
 
 /* Milliseconds, monotonic, as of the loop's last look at the clock. */

@@ -248,7 +248,8 @@ static void ws_timeout(struct conn *conn) {
 static void ws_drained(struct conn *conn) {
   struct ws_extra *extra = conn->ws.extra;
   if (!extra) return;
-  if (extra->has_pong) send_control(conn, WS_PONG, extra->pong, extra->pong_len);
+  if (extra->has_pong && !conn->ws.is_closing)
+    send_control(conn, WS_PONG, extra->pong, extra->pong_len);
   ws_forget(conn);
 }
 

@@ -910,6 +910,54 @@ static void a_failed_write_ends_the_connection(void **state) {
   builder_fini(&b);
 }
 
+/* The first part of a long queue leaves, then the peer is gone. */
+static void a_write_that_fails_half_way_ends_the_connection(void **state) {
+  (void)state;
+  for (int good = 1; good < 3; good++) {
+    struct builder b[2] = {{0}, {0}};
+    open_ws();
+    for (unsigned i = 0; i < 200; i++) {
+      struct slice frame = frame_of(&b[i % 2], 'x', 10);
+      frame_of(&b[i % 2], '-', 3);
+      assert_true(ws_send_frame(served, frame));
+    }
+    struct buf *blocks[2] = {buf_ref(b[0].buf), buf_ref(b[1].buf)};
+    good_writes = good;
+    settle();
+    good_writes = -1;
+    assert_true(is_over());
+    for (int i = 0; i < 2; i++) { /* the builder's reference and ours are left */
+      assert_int_equal(atomic_load(&blocks[i]->refs), 2);
+      buf_unref(blocks[i]);
+      builder_fini(&b[i]);
+    }
+    close(peer);
+    connect_pair();
+  }
+}
+
+/* A pong that waits for room must not follow our close frame. */
+static void no_pong_follows_a_close_frame(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  for (int i = 0; i < 3; i++) assert_true(ws_send_frame(served, frame_of(&b, 'x', 100000)));
+  settle();
+  uint8_t ping[8];
+  assert_int_equal(write(peer, ping, masked(ping, 0x89, "1", 1)), 7);
+  settle();
+  ws_close(served, 1000, "", 0);
+  settle();
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  settle();
+  take();
+  assert_memory_equal(input + input_len - 4, "\x88\x02\x03\xe8", 4);
+  builder_fini(&b);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(requests_are_answered_in_order, start, stop),
@@ -954,6 +1002,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(who_is_too_far_behind_is_cut_at_once, start, stop),
       cmocka_unit_test_setup_teardown(only_the_newest_ping_is_answered_late, start, stop),
       cmocka_unit_test_setup_teardown(a_failed_write_ends_the_connection, start, stop),
+      cmocka_unit_test_setup_teardown(a_write_that_fails_half_way_ends_the_connection, start, stop),
+      cmocka_unit_test_setup_teardown(no_pong_follows_a_close_frame, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

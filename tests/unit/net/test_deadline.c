@@ -280,6 +280,24 @@ static void many_deadlines_are_kept_in_order(void **state) {
   free(t);
 }
 
+/* What sets itself again at once waits for its turn, and keeps nobody else from theirs. */
+static void what_is_set_while_firing_waits_for_the_next_turn(void **state) {
+  (void)state;
+  struct timed greedy = timed(), other = timed();
+  uint64_t now = deadlines_now(&ds);
+  greedy.set = &greedy.deadline;
+  greedy.set_due = 0;
+  deadline_set(&ds, &greedy.deadline, now + 9);
+  deadline_set(&ds, &other.deadline, now + 10);
+  deadlines_advance(&ds, now + 9);
+  assert_int_equal(greedy.fired, 1);
+  assert_true(deadlines_advance(&ds, now + 10));
+  assert_int_equal(greedy.fired, 2);
+  assert_int_equal(other.fired, 1);
+  assert_false(deadlines_advance(&ds, now + 10));
+  deadline_unset(&ds, &greedy.deadline);
+}
+
 /* ---- with the loop's clock ------------------------------------------------------------------- */
 
 static void the_loop_fires_what_is_due(void **state) {
@@ -312,6 +330,19 @@ static void the_loop_waits_for_a_deadline_that_moved(void **state) {
   assert_true(t.fired_at >= begin + 9);
   assert_int_equal(other.fired, 1);
   assert_true(other.fired_at >= begin + 4);
+}
+
+static void a_deadline_that_sets_itself_does_not_hold_the_loop(void **state) {
+  (void)state;
+  struct timed greedy = timed(), other = timed();
+  greedy.set = &greedy.deadline;
+  greedy.set_due = 0;
+  deadline_set(&ds, &greedy.deadline, 0);
+  deadline_set(&ds, &other.deadline, deadlines_now(&ds) + 3);
+  while (other.fired == 0) uv_run(&loop, UV_RUN_ONCE); /* each returns */
+  assert_true(greedy.fired >= 2);
+  greedy.set = NULL;
+  uv_run(&loop, UV_RUN_DEFAULT);
 }
 
 static void an_unset_deadline_does_not_hold_the_loop(void **state) {
@@ -359,6 +390,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(two_that_set_each_other_end_the_turn, start_frozen, stop),
       cmocka_unit_test_setup_teardown(the_past_is_due_at_once, start_frozen, stop),
       cmocka_unit_test_setup_teardown(many_deadlines_are_kept_in_order, start_frozen, stop),
+      cmocka_unit_test_setup_teardown(what_is_set_while_firing_waits_for_the_next_turn,
+                                      start_frozen, stop),
+      cmocka_unit_test_setup_teardown(a_deadline_that_sets_itself_does_not_hold_the_loop, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(the_loop_fires_what_is_due, start, stop),
       cmocka_unit_test_setup_teardown(the_loop_waits_for_a_deadline_that_moved, start, stop),
       cmocka_unit_test_setup_teardown(an_unset_deadline_does_not_hold_the_loop, start, stop),
