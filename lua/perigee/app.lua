@@ -225,10 +225,13 @@ function M.load(place)
   local seal
   app.env, seal = make_environment(app)
   local chunk = compile(app, app.file, text)
+  core.loading(true)
   local ok, result = xpcall(chunk, function(e)
     if type(e) ~= "string" then e = report.text(e) end
-    return load_error(e)
+    -- after a tail call, as in `return perigee.consumer { ... }`, an error knows no place
+    return report.position(e) and load_error(e) or ("%s: %s"):format(app.file, e)
   end, app.name, app.file)
+  core.loading(false)
   if not ok then
     M.retire(app)
     error(result, 0)
@@ -245,7 +248,14 @@ end
 function M.from_function(name, fn)
   local app = new_app { name = name, file = debug.getinfo(fn, "S").short_src }
   app.env = {}
-  take_consumers(app, fn(perigee.for_app(app)))
+  core.loading(true)
+  local ok, result = pcall(fn, perigee.for_app(app))
+  core.loading(false)
+  if not ok then
+    M.retire(app)
+    error(result, 0)
+  end
+  take_consumers(app, result)
   return app
 end
 

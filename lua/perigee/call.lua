@@ -22,7 +22,6 @@ local PARAMS_ARRAY <const> = 1 << 8
 local PARAMS_OBJECT <const> = 1 << 9
 local SLOT <const> = (1 << 20) - 1
 local TASK <const> = 2
-local BITS <const> = 3
 local ENTRY <const> = 7
 local STARTED <const> = 8
 
@@ -104,13 +103,14 @@ local function deny(record, m, ctx)
   return errors.refusal(codes.forbidden, nil, { permission = type(permission) == "string" and permission or nil })
 end
 
---- The handler's values out of ctx.params, which middleware may have changed.
+--- The handler's values out of ctx.params, which middleware may have changed: from an object to an
+--- array, say. So they are taken for what they look like, not for what the client sent.
 local function bind(m, ctx)
   local given = ctx.params
   local values, n
   if given == nil then
     values, n = {}, 0
-  elseif ctx[BITS] & PARAMS_OBJECT ~= 0 and getmetatable(given) ~= core.array_mt then
+  elseif #given == 0 and next(given) ~= nil then
     local wrong
     values, wrong = params.by_name(m, given)
     if not values then return nil, nil, wrong end
@@ -170,6 +170,7 @@ function M.guarded(record, m, conn, task, method, values, id, bits)
   if signals.watches_calls() then signals.emit("rpc_method_started", { ctx = ctx }) end
   local result, err = run_middleware(record, m, ctx, 1)
   if result == nil and err then return nil, err end
+  if core.is_stopped(task) then return result end -- its time was over: perigee.rpc tells everybody
   if m.result and M.checks_results then check_result(m, result) end
   if signals.watches_calls() then
     signals.emit("rpc_method_completed", { ctx = ctx, result = result, seconds = M.seconds(ctx) })

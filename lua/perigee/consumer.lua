@@ -122,11 +122,14 @@ local method_options = {
   examples = { is_list_of(is_a "table"), "a list of { params =, result = }" },
 }
 
---- Where the code that declares something stands: "apps/chat/init.lua:12".
+--- Where the code that declares something stands: "apps/chat/init.lua:12". After a tail call, as in
+--- `return perigee.consumer {}`, Lua does not know the line: then the app's file.
 ---@param level integer
+---@param file string
 ---@return string
-local function place(level)
+local function place(level, file)
   local info = debug.getinfo(level + 1, "Sl")
+  if not info or info.currentline < 1 then return file end
   return ("%s:%d"):format(info.short_src, info.currentline)
 end
 
@@ -169,6 +172,7 @@ end
 ---@field place string
 ---@field websocket boolean
 ---@field http boolean
+---@field given_timeout? number|false
 ---@field timeout number seconds; 0: none
 ---@field permission? string|function
 ---@field hidden boolean
@@ -187,6 +191,7 @@ end
 ---@class perigee.Record what C and the other parts know of a consumer
 ---@field class perigee.Consumer
 ---@field app string
+---@field file string of the app
 ---@field path string
 ---@field place string where it was declared
 ---@field options perigee.ConsumerOptions
@@ -201,7 +206,7 @@ end
 ---@field events table<string, function>
 ---@field requests perigee.Registry
 ---@field notifications perigee.Registry
----@field by_websocket table<string, perigee.Method> requests.websocket, within one step
+---@field by_websocket table<string, perigee.Method> requests.websocket, within one step; empty without 2.0
 ---@field by_http table<string, perigee.Method>
 ---@field ctx_mt table
 ---@field instance_mt table
@@ -310,8 +315,9 @@ local function register(record, registry, what, name, opts, fn)
     if opts.result then m.result = schema.compile(opts.result, "the result") end
   end)
   if not ok then error(("%s '%s': %s"):format(what, name, err), 3) end
-  m.name, m.fn, m.place = name, fn, place(3)
+  m.name, m.fn, m.place = name, fn, place(3, record.file)
   m.websocket, m.http = opts.websocket ~= false, opts.http ~= false
+  m.given_timeout = opts.timeout
   m.timeout = seconds(opts.timeout, record.timeout)
   m.permission, m.hidden = opts.permission, opts.hidden or false
   m.doc, m.deprecated, m.errors, m.examples = opts.doc, opts.deprecated, opts.errors, opts.examples
@@ -448,9 +454,9 @@ function Consumer:extend(given)
   for key, value in pairs(parent.options) do all[key] = value end
   for key, value in pairs(given) do all[key] = value end
   all.middleware = given.middleware or {}
-  local class = M.new(all, parent.app)
+  local class = M.new(all, { name = parent.app, file = parent.file })
   local record = records[class]
-  record.place = place(2)
+  record.place = place(2, record.file)
   for key, value in pairs(self) do class[key] = value end
   for i, fn in ipairs(parent.middleware) do table.insert(record.middleware, i, fn) end
   for i, fn in ipairs(parent.on_error) do record.on_error[i] = fn end
@@ -459,6 +465,7 @@ function Consumer:extend(given)
     for _, name in ipairs(parent[kind].order) do
       local m = {}
       for key, value in pairs(parent[kind].all[name]) do m[key] = value end
+      m.timeout = seconds(m.given_timeout, record.timeout)
       record[kind].all[name] = m
       record[kind].order[#record[kind].order + 1] = name
       enlist(record, record[kind], m)
@@ -498,7 +505,7 @@ end
 
 --- Declares a consumer.
 ---@param given? perigee.ConsumerOptions
----@param app string name of the app
+---@param app { name: string, file: string }
 ---@return perigee.Consumer
 function M.new(given, app)
   given = given or {}
@@ -512,9 +519,10 @@ function M.new(given, app)
   for _, version in ipairs(given.versions or { "2.0", "1.0" }) do versions[version] = true end
   local record = {
     class = class,
-    app = app,
-    path = given.path or "/" .. app,
-    place = place(3),
+    app = app.name,
+    file = app.file,
+    path = given.path or "/" .. app.name,
+    place = place(3, app.file),
     options = given,
     versions = versions,
     groups = given.groups,
@@ -533,7 +541,11 @@ function M.new(given, app)
     notifications = new_registry(),
     instance_mt = instance.metatable(class),
   }
-  record.by_websocket, record.by_http = record.requests.websocket, record.requests.http
+  if versions["2.0"] then -- else no call is plain: perigee.rpc refuses it on the longer way
+    record.by_websocket, record.by_http = record.requests.websocket, record.requests.http
+  else
+    record.by_websocket, record.by_http = {}, {}
+  end
   record.ctx_mt = ctx.metatable(record)
   records[class] = record
   if given.discover or given.discover == nil and core.is_dev then

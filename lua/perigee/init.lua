@@ -13,7 +13,7 @@ local wait = require("perigee.wait")
 local M = {}
 
 --- Makes the module for one app: what it declares and starts is known to be its own.
----@param app { name: string, timers: table<perigee.Timer, true> }
+---@param app { name: string, file: string, timers: table<perigee.Timer, true> }
 ---@return perigee
 function M.for_app(app)
   ---@class perigee
@@ -90,7 +90,7 @@ function M.for_app(app)
   ---@param options? perigee.ConsumerOptions
   ---@return perigee.Consumer
   function perigee.consumer(options)
-    local class = consumer.new(options, app.name)
+    local class = consumer.new(options, app)
     return class -- no tail call: an error in the options is shown where this was called from
   end
 

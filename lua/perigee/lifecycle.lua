@@ -10,7 +10,7 @@ local M = {}
 ---@type table<integer, perigee.Instance>
 local open = {}
 
---- Instances whose connection is over while a handler may still ask for them.
+--- Instances whose connection is over, or not accepted yet, while somebody may ask for them.
 ---@type table<integer, perigee.Instance>
 local ended = setmetatable({}, { __mode = "v" })
 
@@ -96,6 +96,7 @@ end
 ---@param conn integer
 function M.connect(record, conn)
   local self = make(record, conn, "websocket")
+  ended[conn] = self -- not open yet, but events may ask for it while the hook waits
   local groups = record.groups
   if type(groups) == "function" then groups = groups(self) end
   for _, name in ipairs(groups or {}) do core.group_add(conn, name) end

@@ -33,6 +33,7 @@ function M.call(encoding, conn, method, params, opts)
   if not core.request(conn, id, method, params, encoding.flags) then
     return nil, errors.new { code = errors.codes.unavailable, message = "The client is gone" }
   end
+  core.touch(conn) -- its end must be told, see M.abandon
   local calls = by_conn[conn]
   if not calls then
     calls = {}

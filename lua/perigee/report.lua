@@ -58,13 +58,16 @@ function M.text(err)
   return ("an error value of type %s that cannot be turned into text"):format(type(err))
 end
 
+--- What the server's own files begin with: "perigee/", or a folder given as PERIGEE_LUA.
+local own = debug.getinfo(1, "S").short_src:match("^(.*)report%.lua$")
+
 --- Frames of the server itself say nothing about the app.
 ---@param trace string
 ---@return string
 local function trim(trace)
   local out = {}
   for line in trace:gmatch("[^\n]+") do
-    if not line:find("^%s*perigee/") and not line:find("%[C%]: in %?") then out[#out + 1] = line end
+    if line:match("^%s*()") ~= line:find(own, 1, true) and not line:find("%[C%]: in %?") then out[#out + 1] = line end
   end
   return table.concat(out, "\n")
 end

@@ -224,14 +224,19 @@ function M.call(record, conn, task, method, values, id, bits, detail)
   return call_slowly(record, conn, task, method, values, id, bits, detail)
 end
 
---- Is this what error("text") in an app became? Then the text as it was given.
+--- Is this what error("text") in an app became? Then the text as it was given. Coroutines in between,
+--- and code that catches an error and raises it again, put positions in front.
 ---@param err any
 ---@return string?
 local function raised_text(err)
-  if type(err) ~= "string" then return nil end
-  local text, with_position = core.raised()
-  -- a coroutine in between puts its own position in front
-  if text and #with_position <= #err and err:sub(-#with_position) == with_position then return text end
+  local rest = type(err) == "string" and err or nil
+  while rest do
+    local text = core.raised(rest)
+    -- a text that begins with a place is a fault that was caught and raised again
+    if text and not report.position(text) then return text end
+    local after = rest:match("^[^\n:]+:%d+: ()")
+    rest = after and rest:sub(after)
+  end
 end
 
 --- An error escaped from a call. co is its dead coroutine.
@@ -284,11 +289,14 @@ end
 
 --- The handler caught that error and returned all the same: its caller is told what happened.
 ---@param record perigee.Record
+---@param task integer
 ---@param bits integer
 ---@param why integer
 ---@param seconds number
-function M.late(record, bits, why, seconds)
-  return call_error(record, bits, to_wire(M.stopped(why, seconds)))
+function M.late(record, task, bits, why, seconds)
+  local err = M.stopped(why, seconds)
+  call.tell_error(record, call.ctx_of(task), err)
+  return call_error(record, bits, to_wire(err))
 end
 
 --- Seconds that the call of a task may take; 0: as long as it likes.
@@ -322,9 +330,13 @@ end
 function M.unencodable(record, task, bits, value, style, what, path)
   local ctx = call.ctx_of(task)
   local is_error = style == E.ERROR_2 or style == E.ERROR_1
-  if record.encoding.default and not is_error then
+  local encoding = record.encoding
+  if encoding.default and not encoding.encode and not is_error then
     -- once more, with everything that has no form in JSON turned into something that has
-    return channel.convert(value, record.encoding.default), style
+    local text, err = core.json_encode(channel.convert(value, encoding.default))
+    if text then return text, style | E.RAW end
+    what, path = err:match("^cannot encode (.-) at (.*)$")
+    if not what then what, path = err:match("^cannot encode (.*)$"), "" end
   end
   local id = report.new_id()
   core.log("error", is_error and "error data cannot be encoded" or "result cannot be encoded", {

@@ -51,13 +51,19 @@ function M.await(start, timeout)
   check_function(start, "perigee.await")
   timeout = timeout == nil and M.DEFAULT_TIMEOUT or timeout
   check_seconds(timeout, "perigee.await's timeout")
-  local task, wait = core.wait_open()
-  start(function(...) core.wake(task, wait, ...) end)
-  local function settle(woken, ...)
-    if woken then return ... end
-    return nil, "timeout"
+  local result, task, wait
+  start(function(...)
+    if result then return end
+    result = table.pack(...)
+    if wait then core.wake(task, wait) end
+  end)
+  if not result then -- start may have waited itself: only now does this wait begin
+    task, wait = core.wait_open()
+    core.park(timeout, wait)
+    wait = nil
+    result = result or { nil, "timeout", n = 2 }
   end
-  return settle(core.park(timeout, wait))
+  return table.unpack(result, 1, result.n)
 end
 
 --- Runs functions at the same time and waits for all of them.

@@ -110,7 +110,10 @@ static bool write_error(lua_State *L, struct json_writer *w, int error) {
   for (int i = 0; i < 3; i++) {
     if (lua_getfield(L, error, members[i]) == LUA_TNIL && i == 2) break;
     builder_text(w->out, i == 0 ? "{\"code\":" : i == 1 ? ",\"message\":" : ",\"data\":");
-    if (!json_write(L, w, lua_gettop(L))) return false;
+    if (!json_write(L, w, lua_gettop(L))) {
+      json_path_key(w->path, &w->path_at, members[i], strlen(members[i]));
+      return false;
+    }
   }
   builder_byte(w->out, '}');
   return true;
@@ -239,10 +242,12 @@ static int say_late(lua_State *L, struct task *t) {
   c->is_late = true;
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.late);
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, (lua_Integer)task_id(t));
   lua_pushinteger(L, c->bits);
   lua_pushinteger(L, t->stop);
   lua_pushnumber(L, t->stop_seconds);
-  lua_callk(L, 4, 3, (lua_KContext)t, say);
+  t->stop = STOP_NOT; /* what deals with the error may wait again */
+  lua_callk(L, 5, 3, (lua_KContext)t, say);
   return say(L, LUA_OK, (lua_KContext)t);
 }
 
@@ -304,6 +309,13 @@ static void push_detail(lua_State *L, struct host *h, const struct envelope *e) 
   }
 }
 
+static int received(lua_State *L, int status, lua_KContext ctx) {
+  (void)L;
+  (void)status;
+  (void)ctx;
+  return 0;
+}
+
 /* An app that speaks more than JSON-RPC gets what is not JSON. */
 static int receive_instead(lua_State *L, struct task *t) {
   struct call *c = call_of(t);
@@ -313,7 +325,7 @@ static int receive_instead(lua_State *L, struct task *t) {
   lua_pushinteger(L, (lua_Integer)c->conn);
   lua_pushlstring(L, c->text, c->text_len);
   lua_pushboolean(L, 0);
-  lua_callk(L, 4, 0, 0, NULL);
+  lua_callk(L, 4, 0, 0, received);
   return 0;
 }
 
@@ -378,8 +390,10 @@ void call_weigh(struct conn *conn) {
   struct peer *p = peer_of(conn);
   uint32_t most = p->consumer->limits.calls, held = p->calls + p->n_queued;
   /* Calls that wait for the client cannot end while it is not read: they do not count, up to a
-   * point, or a client that never answers could pile them up. */
-  if (held - p->on_peer >= most || held >= most * ON_PEER_FACTOR) {
+   * point, or a client that never answers could pile them up. Hooks, events and spawned functions
+   * wait for it too, and are no calls: on_peer may be more than held. */
+  uint32_t busy = held > p->on_peer ? held - p->on_peer : 0;
+  if (busy >= most || held >= most * ON_PEER_FACTOR) {
     if (!(conn->pauses & PAUSE_CALLS)) metric_add(&conn->worker->metrics.call_pauses, 1);
     conn_pause(conn, PAUSE_CALLS);
   } else {

@@ -331,13 +331,21 @@ static struct hook *hook_of(struct task *t) {
   return (struct hook *)t->data;
 }
 
+/* Hooks may wait, so they are called with a continuation. */
+static int hook_ended(lua_State *L, int status, lua_KContext ctx) {
+  (void)L;
+  (void)status;
+  (void)ctx;
+  return 0;
+}
+
 static int connect_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
   struct hook *hook = hook_of(t);
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.connect);
   lua_rawgeti(L, LUA_REGISTRYINDEX, hook->consumer->record);
   lua_pushinteger(L, (lua_Integer)hook->conn);
-  lua_callk(L, 2, 0, 0, NULL);
+  lua_callk(L, 2, 0, 0, hook_ended);
   return 0;
 }
 
@@ -366,7 +374,7 @@ static int receive_body(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)hook->conn);
   lua_pushlstring(L, (const char *)hook->data, hook->len);
   lua_pushboolean(L, hook->is_binary);
-  lua_callk(L, 4, 0, 0, NULL);
+  lua_callk(L, 4, 0, 0, hook_ended);
   return 0;
 }
 
@@ -388,7 +396,7 @@ static int disconnect_body(lua_State *L) {
   lua_pushinteger(L, hook->code);
   lua_pushstring(L, hook->reason);
   lua_pushlstring(L, hook->head, hook->head_len);
-  lua_callk(L, 5, 0, 0, NULL);
+  lua_callk(L, 5, 0, 0, hook_ended);
   return 0;
 }
 
@@ -542,11 +550,15 @@ static void drop_queued(struct peer *p) {
   p->n_queued = 0;
 }
 
-/* The client's answer to a call of ours is what a running call waits for: it must not queue. */
-static bool is_answer(struct host *h, const uint8_t *data, size_t n) {
+/* What is meant for the call that runs must not queue behind it: the client's answer to a call of
+ * ours, and a request to end one of its own. */
+static bool is_for_running(struct host *h, const uint8_t *data, size_t n) {
+  static const char cancel[] = "\"$/cancelRequest\"";
   struct envelope e;
   envelope_read(&e, (const char *)data, n, &h->scratch);
-  return e.bits & (ENV_RESULT | ENV_ERROR) && !(e.bits & (ENV_METHOD | ENV_METHOD_BAD));
+  if (!(e.bits & (ENV_METHOD | ENV_METHOD_BAD))) return e.bits & (ENV_RESULT | ENV_ERROR);
+  return !(e.bits & (ENV_ID | ENV_ID_NULL)) && e.method.len == sizeof cancel - 1 &&
+         memcmp(e.method.at, cancel, e.method.len) == 0;
 }
 
 void dispatch_turn(struct host *h) {
@@ -592,7 +604,7 @@ static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t 
   struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
   bool must_wait = p->consumer->is_strict && (p->calls || p->queued);
-  if (must_wait && (is_binary || !is_answer(h, data, n)))
+  if (must_wait && (is_binary || !is_for_running(h, data, n)))
     enqueue(conn, is_binary, data, n);
   else
     deliver(conn, is_binary, data, n);

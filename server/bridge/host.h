@@ -51,10 +51,13 @@ struct host {
   struct blocking blocking;        /* Lua states of the thread pool's */
   struct routes *routes;           /* owned; what the apps of today serve */
   struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
+  uint32_t n_raised;               /* texts of error() that are remembered */
+  bool is_loading;                 /* an app: nothing can wait */
   bool watches_conns;              /* signals want to hear of every connection */
   uint64_t *released;              /* owned: strictly ordered connections that may go on */
   uint32_t n_released, cap_released;
   uint32_t n_disconnecting; /* disconnect hooks that have not ended */
+  uint64_t test_task;       /* which runs tests; 0: none */
   uint64_t quiet_task;      /* a test's task that waits for quiet; 0: none */
   uint32_t quiet_wait;      /* its wait */
   uint64_t quiet_activity;  /* worker.activity of the last turn */

@@ -56,7 +56,7 @@ static void path_index(char *path, size_t *at, uint64_t i) {
   path_prepend(path, at, text, (size_t)n);
 }
 
-static void path_key(char *path, size_t *at, const char *key, size_t n) {
+void json_path_key(char *path, size_t *at, const char *key, size_t n) {
   if (n > 64) { /* the start of a long key says enough; do not cut a character */
     n = 64;
     while (n && ((uint8_t)key[n] & 0xC0) == 0x80) n--;
@@ -450,7 +450,7 @@ static enum json_status read_object(lua_State *L, struct json_reader *r, uint32_
       if (status != JSON_OK) {
         size_t key_len;
         const char *key_text = lua_tolstring(L, key, &key_len);
-        path_key(r->path, &r->path_at, key_text, key_len);
+        json_path_key(r->path, &r->path_at, key_text, key_len);
         return status;
       }
       if (has_table) {
@@ -760,7 +760,7 @@ static bool write_table(lua_State *L, struct json_writer *w, int table, unsigned
       }
       builder_byte(w->out, ':');
       if (!write_value(L, w, key + 1, level + 1)) {
-        path_key(w->path, &w->path_at, s, len);
+        json_path_key(w->path, &w->path_at, s, len);
         return false;
       }
     } else {

@@ -86,6 +86,9 @@ struct json_writer {
   char path[JSON_PATH_MAX];
 };
 
+/* Puts a member's name in front of where a value could not be written or read. */
+void json_path_key(char *path, size_t *at, const char *key, size_t n);
+
 void json_writer_init(struct json_writer *w, struct builder *out, const void *array_mt);
 
 /* Writes the value at index [-0, +0, -]. False with error and path set when it has no form in JSON;

@@ -16,9 +16,12 @@ static int l_adopt(lua_State *L) {
   return 1;
 }
 
-/* freeze(): the clock stands still from now on. */
+/* freeze(): the clock stands still from now on, but while the task that called this waits for
+ * anything else than quiet: it alone could move the clock, so time goes on by itself then. */
 static int l_freeze(lua_State *L) {
-  deadlines_freeze(&host_of(L)->worker.deadlines);
+  struct host *h = host_of(L);
+  deadlines_freeze(&h->worker.deadlines);
+  if (h->tasks.running) h->test_task = task_id(h->tasks.running);
   return 0;
 }
 
@@ -48,7 +51,10 @@ static int l_settle(lua_State *L) {
 
 void ltest_turn(struct host *h) {
   struct worker *w = &h->worker;
-  if (!h->quiet_task) return;
+  if (!h->quiet_task) {
+    struct task *t = h->test_task ? task_find(h, h->test_task) : NULL;
+    if (!t || t->state != TASK_WAITING) return;
+  }
   /* Requests under way are files being read or writes that wait for room. Input on sockets shows up
    * in the next poll, so two turns in a row must see the same count. */
   bool is_quiet = w->activity == h->quiet_activity && w->loop.active_reqs.count == 0 &&
@@ -56,6 +62,11 @@ void ltest_turn(struct host *h) {
   h->quiet_activity = w->activity;
   worker_hurry(w);
   if (!is_quiet) return;
+  if (!h->quiet_task) {
+    h->quiet_activity = UINT64_MAX;
+    if (w->deadlines.n) deadlines_advance(&w->deadlines, UINT64_MAX);
+    return;
+  }
   uint64_t task = h->quiet_task;
   h->quiet_task = 0;
   task_wake(h, task, h->quiet_wait);

@@ -129,7 +129,33 @@ static int l_log(lua_State *L) {
 }
 
 /* error() for apps: raises as Lua's own does, and remembers the text without its position, so that
- * perigee.rpc can tell `error("text")` in an app from a fault (raised()). */
+ * perigee.rpc can tell `error("text")` in an app from a fault (raised()). An error may be caught,
+ * kept while others are raised, and raised again: the newest texts are kept, in two tables that
+ * take turns. */
+enum { RAISED_MAX = 64 };
+
+static int l_error(lua_State *L), l_raised(lua_State *L);
+
+static void remember(lua_State *L, int text, int with_position) {
+  struct host *h = host_of(L);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)l_error) != LUA_TTABLE ||
+      h->n_raised >= RAISED_MAX) {
+    lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)l_raised); /* the older of the two, or nil */
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)l_error);
+    h->n_raised = 0;
+  }
+  lua_pushvalue(L, with_position);
+  if (lua_rawget(L, -2) == LUA_TNIL) { /* else it was caught and is raised again as it was */
+    lua_pushvalue(L, with_position);
+    lua_pushvalue(L, text);
+    lua_rawset(L, -4);
+    h->n_raised++;
+  }
+  lua_pop(L, 2);
+}
+
 static int l_error(lua_State *L) {
   int level = (int)luaL_optinteger(L, 2, 1);
   lua_settop(L, 1);
@@ -140,23 +166,22 @@ static int l_error(lua_State *L) {
       lua_insert(L, 2);
       lua_concat(L, 2);
     }
-    lua_createtable(L, 2, 0);
-    lua_pushvalue(L, 1);
-    lua_rawseti(L, -2, 1);
-    lua_pushvalue(L, 2);
-    lua_rawseti(L, -2, 2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)l_error);
-    lua_settop(L, 2);
+    remember(L, 1, 2);
   }
   return lua_error(L);
 }
 
-/* raised(): the last text given to error() and what it became with its position. */
+/* raised(text): what was given to error() that became this text with a position, or nil. */
 static int l_raised(lua_State *L) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)l_error) != LUA_TTABLE) return 0;
-  lua_rawgeti(L, -1, 1);
-  lua_rawgeti(L, -2, 2);
-  return 2;
+  luaL_checktype(L, 1, LUA_TSTRING);
+  for (int i = 0; i < 2; i++) {
+    lua_settop(L, 1);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, i ? (void *)l_raised : (void *)l_error) != LUA_TTABLE)
+      continue;
+    lua_pushvalue(L, 1);
+    if (lua_rawget(L, -2) != LUA_TNIL) return 1;
+  }
+  return 0;
 }
 
 static int l_metrics(lua_State *L) {
@@ -218,10 +243,12 @@ static const luaL_Reg core[] = {
     {"head", l_head},
     {"is_open", l_is_open},
     {"is_origin_pattern", l_is_origin_pattern},
+    {"is_stopped", l_is_stopped},
     {"is_stopping", l_is_stopping},
     {"is_task", l_is_task},
     {"json_decode", l_json_decode},
     {"json_encode", l_json_encode},
+    {"loading", l_loading},
     {"log", l_log},
     {"members", l_members},
     {"memory", l_memory},

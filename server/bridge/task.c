@@ -460,9 +460,16 @@ static void on_deadline(struct deadline *d) {
 /* The task that runs this code, in its own coroutine or one inside it. Raises when there is none.
  */
 static struct task *running_task(lua_State *L) {
-  struct task *t = host_of(L)->tasks.running;
-  if (!t) luaL_error(L, "cannot wait here: this code runs while its app is loaded");
-  return t;
+  struct host *h = host_of(L);
+  /* a test loads apps in a task */
+  if (!h->tasks.running || h->is_loading)
+    luaL_error(L, "cannot wait here: this code runs while its app is loaded");
+  return h->tasks.running;
+}
+
+int l_loading(lua_State *L) {
+  host_of(L)->is_loading = lua_toboolean(L, 1);
+  return 0;
 }
 
 /* Raises what ends the task. */
@@ -497,6 +504,12 @@ int l_cancel(lua_State *L) {
 
 int l_is_task(lua_State *L) {
   lua_pushboolean(L, task_find(host_of(L), (uint64_t)luaL_checkinteger(L, 1)) != NULL);
+  return 1;
+}
+
+int l_is_stopped(lua_State *L) {
+  struct task *t = task_find(host_of(L), (uint64_t)luaL_checkinteger(L, 1));
+  lua_pushboolean(L, t && t->stop != STOP_NOT);
   return 1;
 }
 

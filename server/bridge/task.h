@@ -171,6 +171,7 @@ int l_wake(lua_State *L);
 /* now(): seconds, monotonic. */
 int l_now(lua_State *L);
 /* running(): id of the running task, or nil. */
+int l_loading(lua_State *L);
 int l_running(lua_State *L);
 /* cancel(task): task_stop(STOP_CANCELLED). False when there is none. */
 int l_cancel(lua_State *L);
@@ -179,6 +180,7 @@ int l_is_task(lua_State *L);
 /* deadline(task): now() at which its time is over, or nil when that is not set. */
 int l_deadline(lua_State *L);
 /* is_stopping(): is this code being ended because its slice is over? */
+int l_is_stopped(lua_State *L);
 int l_is_stopping(lua_State *L);
 /* coroutine.close for everybody: as Lua's, but a __close method that loops can be ended. */
 int l_close_coroutine(lua_State *L);

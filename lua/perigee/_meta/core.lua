@@ -44,6 +44,10 @@ function core.now() end
 ---@return perigee.Task
 function core.spawn(fn, ...) end
 
+--- From now on (or no longer) the code of an app that is being loaded runs: nothing can wait.
+---@param is_loading boolean
+function core.loading(is_loading) end
+
 --- Id of the running task and the number of its next wait. Raises outside of a task.
 ---@return perigee.Task task
 ---@return integer wait
@@ -80,6 +84,11 @@ function core.deadline(task) end
 ---@param task perigee.Task
 ---@return boolean
 function core.cancel(task) end
+
+--- Is the task to end at its next wait, or has it caught the error that should have ended it?
+---@param task perigee.Task
+---@return boolean
+function core.is_stopped(task) end
 
 --- Is this code being ended because it ran for too long without waiting?
 ---@return boolean
@@ -239,10 +248,11 @@ function core.log(level, event, fields, block) end
 ---@param level? integer
 function core.error(message, level) end
 
---- The last text given to error(), and what it became with its position.
----@return string? text
----@return string? with_position
-function core.raised() end
+--- What was given to the apps' error() that became this text, with a position in front; nil when it
+--- did not become that lately.
+---@param text string
+---@return string?
+function core.raised(text) end
 
 --- Counts an error that nobody caught.
 function core.count_fault() end
