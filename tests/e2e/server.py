@@ -76,9 +76,11 @@ class Server:
     flags   more flags, such as "--max-body", "1KiB"
     files   limit of open files, soft and hard
     lean    freed memory is used again at once, so that the resident size means something
+    cwd     folder it is started in
     """
 
-    def __init__(self, apps, *flags, verb="serve", listen="127.0.0.1:0", files=None, lean=False, env=None):
+    def __init__(self, apps, *flags, verb="serve", listen="127.0.0.1:0", files=None, lean=False, env=None,
+                 cwd=None):
         self._folder = None
         if not isinstance(apps, (str, pathlib.Path)):
             self._folder = tempfile.TemporaryDirectory(prefix="perigee-e2e-")
@@ -103,7 +105,7 @@ class Server:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
         self.process = subprocess.Popen(
-            [str(BINARY), verb, *where, "--listen", listen, *flags], env=env, stdin=subprocess.DEVNULL,
+            [str(BINARY), verb, *where, "--listen", listen, *flags], env=env, cwd=cwd, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=before_exec)
         self.pid = self.process.pid
         self.output = b""

@@ -1,10 +1,6 @@
 """The pages of the example apps, as people meet them: in a browser, with a mouse and a keyboard."""
 import json
-import re
-import shlex
-import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -12,7 +8,7 @@ import pytest
 import browser as browsers
 import server as servers
 from server import ROOT
-from wire import WebSocket, fetch, post
+from wire import fetch, post
 
 APPS = ROOT / "apps"
 PAGES = ["chat", "counter", "echo"]
@@ -394,35 +390,6 @@ def test_chat_on_a_phone(chat):
     ann.click("#rename")
     ann.wait("document.querySelector('#name-dialog').open")
     assert ann.eval("document.querySelector('#name-dialog').getBoundingClientRect().right <= innerWidth")
-
-
-# ---- what apps/README.md shows ----------------------------------------------------------------------
-
-def test_readme_is_true(serve, tmp_path):
-    text = (APPS / "README.md").read_text()
-    app = re.search(r"```lua\n(.*?)```", text, re.S)[1]
-    for path in APPS.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "hello.lua").write_text(app)
-    assert 15 <= len(app.splitlines()) <= 21
-    if not shutil.which("curl"):
-        pytest.skip("the commands in apps/README.md are not tried: curl is not installed")
-    site = serve(tmp_path, verb="dev")
-    listener = WebSocket(site, "/hello")
-    shown = 0
-    for block in re.findall(r"```console\n(.*?)```", text, re.S):
-        for command, output in re.findall(r"^\$ (curl .*)\n((?:[^$].*\n)*)", block, re.M):
-            command = shlex.split(command.replace("127.0.0.1:8080", site.netloc))
-            got = subprocess.run([*command, "--silent", "--noproxy", "*"], capture_output=True, text=True, check=True).stdout
-            # the order of members is nobody's business
-            assert json.loads(got) == json.loads(output), command
-            shown += 1
-    assert shown == 10
-    notification = re.search(r"```json\n(.*?)```", text, re.S)[1]
-    assert listener.receive_json() == json.loads(notification)
-    listener.close()
-    for target in re.findall(r"\]\(([a-z]+/[^)]*)\)", text):
-        assert (APPS / target).exists(), target
 
 
 # ---- all pages --------------------------------------------------------------------------------------
