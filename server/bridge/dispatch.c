@@ -312,6 +312,8 @@ static void accept_handshake(struct conn *conn, const char *subprotocol, const c
   p->head = copy_head(conn, r, &p->head_len);
   ws_accept(conn, &c->ws, extra, n);
   free(extra);
+  /* who was let in while the server stops is told so like all others */
+  if (conn->worker->is_draining) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
 }
 
 struct hook {

@@ -15,8 +15,10 @@
 #include "net/http_conn.h"
 #include "net/worker.h"
 
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -91,6 +93,7 @@ static void shut_down(struct conn *conn) {
   }
   if (conn->has_shut) return;
   conn->has_shut = true;
+  conn_set_timeout(conn, conn->worker->limits->linger_ms);
   if (uv_fileno((uv_handle_t *)&conn->tcp, &fd) != 0 || shutdown(fd, SHUT_WR) != 0)
     conn_close(conn, "shutdown failed");
 }
@@ -108,6 +111,7 @@ void conn_finish(struct conn *conn, const char *why) {
   conn->state = CONN_FINISHING;
   conn->why = why;
   conn->pauses = 0;
+  conn->left = UINT32_MAX;
   conn_set_timeout(conn, conn->worker->limits->linger_ms);
   start_reading(conn); /* to notice the peer's end */
   mark_dirty(conn);
@@ -118,12 +122,29 @@ void conn_end(struct conn *conn, const char *why) {
   conn_finish(conn, why);
 }
 
+/* Bytes that the kernel has taken and the peer has not. It takes megabytes and asks for more only
+ * when a third is gone: what is pending alone would look like a peer that does not read. */
+static size_t unacknowledged(const struct conn *conn) {
+  uv_os_fd_t fd;
+  int n = 0;
+  if (uv_fileno((const uv_handle_t *)&conn->tcp, &fd) != 0 || ioctl(fd, SIOCOUTQ, &n) != 0)
+    return 0;
+  return n > 0 ? (size_t)n : 0;
+}
+
 static void on_timeout(struct deadline *d) {
   struct conn *conn = conn_of_timeout(d);
-  if (conn->state == CONN_FINISHING)
-    conn_close(conn, conn->why);
-  else
+  if (conn->state != CONN_FINISHING) {
     conn->protocol->timeout(conn);
+    return;
+  }
+  size_t left = conn_pending(conn) + unacknowledged(conn);
+  if (left == 0 || left >= conn->left) {
+    conn_close(conn, conn->why);
+    return;
+  }
+  conn->left = (uint32_t)left; /* it reads: as long as it goes on, it gets the rest */
+  conn_set_timeout(conn, conn->worker->limits->linger_ms);
 }
 
 void conn_set_timeout(struct conn *conn, uint64_t ms) {
@@ -183,6 +204,9 @@ bool conn_send(struct conn *conn, struct slice slice) {
   }
   enqueue(conn, slice);
   conn->queued += slice.len;
+  /* Whoever asks for this much at once reads it before asking for more: else a thousand calls in
+   * one read could fill the queue before its first byte leaves. The flush lifts the pause. */
+  if (conn_pending(conn) > w->limits->output_soft) conn_pause(conn, PAUSE_OUTPUT);
   return true;
 }
 
@@ -411,6 +435,7 @@ void conn_feed_kept(struct conn *conn) {
     return;
   }
   if (conn->pauses) return;
+  conn->active = worker_now(conn->worker); /* its silence was ours */
   if (conn->input_len) {
     size_t used = feed(conn, conn->input, conn->input_len);
     conn->input_len -= (uint32_t)used;

@@ -112,7 +112,8 @@ struct conn {
   uint32_t input_len; /* input that came while paused, or too little to be anything yet */
   uint8_t *input;     /* owned */
   uint32_t input_cap;
-  uint32_t lingered;       /* bytes thrown away while finishing */
+  uint32_t lingered;       /* finishing: bytes thrown away */
+  uint32_t left;           /* finishing: bytes the peer had not taken when the timeout was set */
   struct backlog *backlog; /* owned; NULL unless needed */
   uint64_t active;         /* worker_now() of the last input */
   struct deadline timeout; /* the protocol's */
@@ -146,7 +147,8 @@ void conn_pause(struct conn *conn, enum conn_pause why);
 void conn_resume(struct conn *conn, enum conn_pause why);
 
 /* Takes no more output, ignores input, and closes when all is written and the peer has ended its
- * half (or after limits.linger_ms): closing at once could reset away what it has not read yet. */
+ * half (or after limits.linger_ms in which the peer took nothing): closing at once could reset away
+ * what it has not read yet. */
 void conn_finish(struct conn *conn, const char *why);
 
 /* The same without waiting for the peer's end: for when both sides have said all they will say. */

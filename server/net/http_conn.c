@@ -298,7 +298,8 @@ static void http_end(struct conn *conn) {
   struct http_conn *h = conn->http;
   /* a client may shut down its half after the request and wait for the answer */
   if (h && (h->state == ANSWERING || h->state == STREAMING)) return;
-  conn_close(conn, h && http_is_midway(&h->parser) ? "ended inside a request" : "ended");
+  /* answers that it has not read yet still go out */
+  conn_end(conn, h && http_is_midway(&h->parser) ? "ended inside a request" : "ended");
 }
 
 static void http_timeout(struct conn *conn) {

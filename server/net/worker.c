@@ -66,6 +66,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   if (w->events.turn && w->events.turn(w->owner)) w->is_hurried = true;
   feed_unpaused(w);
   flush_all(w);
+  if (w->is_closed) return; /* in this very turn: a closed handle must not be started */
   if (w->is_hurried || w->unpaused)
     uv_idle_start(&w->idle, on_idle);
   else
@@ -74,7 +75,7 @@ static void on_prepare(uv_prepare_t *prepare) {
 
 void worker_hurry(struct worker *w) {
   w->is_hurried = true;
-  uv_idle_start(&w->idle, on_idle);
+  if (!w->is_closed) uv_idle_start(&w->idle, on_idle);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -141,6 +142,7 @@ void worker_cut(struct worker *w) {
 
 void worker_close(struct worker *w) {
   worker_cut(w);
+  w->is_closed = true;
   mailbox_close(&w->mailbox);
   uv_close((uv_handle_t *)&w->prepare, NULL);
   uv_close((uv_handle_t *)&w->idle, NULL);

@@ -58,6 +58,7 @@ struct worker {
   char date[30];
   struct listener *listeners; /* list */
   bool is_draining;
+  bool is_closed;    /* by worker_close: there are no more turns */
   bool is_hurried;   /* somebody made work for another turn */
   uint64_t activity; /* goes up whenever anything happens: tests wait until it does not */
   struct metrics metrics;

@@ -230,12 +230,20 @@ static void ws_timeout(struct conn *conn) {
     conn_close(conn, "no answer to the close frame");
     return;
   }
+  uint64_t quiet = worker_now(conn->worker) - conn->active;
+  if (conn->pauses) { /* we do not listen, so its silence says nothing */
+    conn_set_timeout(conn, limits->pong_ms);
+    return;
+  }
+  if (conn->ws.is_awaiting_pong && quiet < limits->pong_ms) { /* we listen again since then */
+    conn_set_timeout(conn, limits->pong_ms - quiet);
+    return;
+  }
   if (conn->ws.is_awaiting_pong) {
     metric_add(&conn->worker->metrics.ping_timeouts, 1);
     conn_close(conn, "ping timeout");
     return;
   }
-  uint64_t quiet = worker_now(conn->worker) - conn->active;
   if (quiet < limits->ping_ms) { /* it spoke meanwhile: no need to ask */
     conn_set_timeout(conn, limits->ping_ms - quiet);
     return;
