@@ -138,7 +138,7 @@ local function compile(app, path, text)
   local name = chunk_name(path)
   report.sources[name] = text
   local fn, err = load(text, "@" .. name, "t", app.env)
-  if not fn then error(load_error(err), 0) end
+  if not fn then error(load_error(report.position(err) and err or ("%s: %s"):format(path, err)), 0) end
   return fn
 end
 
@@ -228,8 +228,12 @@ function M.load(place)
   core.loading(true)
   local ok, result = xpcall(chunk, function(e)
     if type(e) ~= "string" then e = report.text(e) end
+    if report.position(e) and not report.is_own(e) then return load_error(e) end
+    local what = e:match("^[^\n:]+:%d+: (.*)$") or e
+    local file, line = report.app_line(nil, 2)
+    if file then return load_error(("%s:%d: %s"):format(file, line, what)) end
     -- after a tail call, as in `return perigee.consumer { ... }`, an error knows no place
-    return report.position(e) and load_error(e) or ("%s: %s"):format(app.file, e)
+    return ("%s: %s"):format(app.file, what)
   end, app.name, app.file)
   core.loading(false)
   if not ok then

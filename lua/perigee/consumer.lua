@@ -527,7 +527,7 @@ function M.new(given, app)
     versions = versions,
     groups = given.groups,
     is_mapped = given.http_status == "mapped",
-    limits = { method = given.limits and given.limits.method or 256 },
+    limits = { method = given.limits and given.limits.method or core.max_method },
     timeout = seconds(given.timeout, M.DEFAULT_TIMEOUT),
     encoding = {
       encode = given.codec and given.codec.encode,

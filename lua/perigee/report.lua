@@ -61,13 +61,34 @@ end
 --- What the server's own files begin with: "perigee/", or a folder given as PERIGEE_LUA.
 local own = debug.getinfo(1, "S").short_src:match("^(.*)report%.lua$")
 
+--- Does this line of a traceback, or this error, begin with one of the server's own files?
+---@param text string
+---@return boolean
+function M.is_own(text)
+  return text:match("^%s*()") == text:find(own, 1, true)
+end
+
+--- The innermost line of an app that runs, or that a dead coroutine ran: for errors that come from
+--- the server's own Lua or from C.
+---@param co thread?
+---@param level integer where to begin when co is nil
+---@return string? file
+---@return integer? line
+function M.app_line(co, level)
+  for i = co and 0 or level + 1, 200 do
+    local info = co and debug.getinfo(co, i, "Sl") or not co and debug.getinfo(i, "Sl")
+    if not info then return nil end
+    if M.sources[info.short_src] and info.currentline > 0 then return info.short_src, info.currentline end
+  end
+end
+
 --- Frames of the server itself say nothing about the app.
 ---@param trace string
 ---@return string
 local function trim(trace)
   local out = {}
   for line in trace:gmatch("[^\n]+") do
-    if line:match("^%s*()") ~= line:find(own, 1, true) and not line:find("%[C%]: in %?") then out[#out + 1] = line end
+    if not M.is_own(line) and not line:find("%[C%]: in %?") then out[#out + 1] = line end
   end
   return table.concat(out, "\n")
 end
@@ -100,8 +121,12 @@ end
 ---@return perigee.Fault
 function M.fault(err, co)
   local message = M.text(err)
-  local trace = co and bury(co, message) or message
   local file, line = M.position(message)
+  if file and M.is_own(message) then
+    local app_file, app_line = M.app_line(co, 2)
+    if app_file then file, line = app_file, app_line end
+  end
+  local trace = co and bury(co, message) or message
   return {
     id = M.new_id(),
     message = message,

@@ -327,6 +327,8 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "worker");
   lua_pushboolean(L, h->settings && h->settings->is_dev);
   lua_setfield(L, -2, "is_dev");
+  lua_pushinteger(L, h->settings && h->settings->call.method ? h->settings->call.method : 256);
+  lua_setfield(L, -2, "max_method");
   return 1;
 }
 

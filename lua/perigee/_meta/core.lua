@@ -19,6 +19,9 @@ core.worker = nil
 --- Is this `perigee dev`?
 ---@type boolean
 core.is_dev = nil
+--- Bytes that a method's name may have where a consumer does not say otherwise.
+---@type integer
+core.max_method = nil
 --- JSON's null: a light userdata of NULL, equal to lua-cjson's.
 ---@type lightuserdata
 core.null = nil
