@@ -100,7 +100,7 @@ local function deny(record, m, ctx)
   if allowed then return nil end
   -- a hidden method must not be told from one that does not exist
   if m.hidden then return errors.refusal(codes.method_not_found, nil, { method = m.name }) end
-  return errors.refusal(codes.forbidden, nil, { permission = type(permission) == "string" and permission or nil })
+  return errors.refusal(codes.forbidden, nil, type(permission) == "string" and { permission = permission } or nil)
 end
 
 --- The handler's values out of ctx.params, which middleware may have changed: from an object to an

@@ -92,12 +92,18 @@ class Place:
         (self.folder / ".curlrc").write_text('silent\nshow-error\nnoproxy = "*"\n')
         self.env = environment(PATH=f"{self.folder}/bin:{os.environ['PATH']}", CURL_HOME=str(self.folder),
                                NO_COLOR="1", HOME=str(self.folder))
-        self._server = None
+        self._server = self._failure = None
 
     @property
     def server(self):
+        if self._failure:  # what did not start once need not be tried again
+            pytest.fail(self._failure, pytrace=False)
         if self._server is None:
-            self._server = Server(self.folder / "apps", verb="dev", cwd=self.folder)
+            try:
+                self._server = Server("apps", verb="dev", cwd=self.folder)
+            except AssertionError as e:
+                self._failure = f"{self.document.name}: {e}"
+                pytest.fail(self._failure, pytrace=False)
         return self._server
 
     def close(self):
