@@ -1,6 +1,6 @@
-# Writes a C file that holds Lua files as byte arrays.
+# Writes a C file that holds Lua files, and the web files of the server's own, as byte arrays.
 #   cmake -DROOT=<folder> -DOUT=<file> -P embed.cmake
-file(GLOB_RECURSE files RELATIVE "${ROOT}" "${ROOT}/*.lua")
+file(GLOB_RECURSE files RELATIVE "${ROOT}" "${ROOT}/*.lua" "${ROOT}/perigee/web/*")
 list(FILTER files EXCLUDE REGEX "/_meta/")
 list(SORT files)
 set(table "")
@@ -8,11 +8,13 @@ set(text "/* made by server/embed.cmake */\n#include \"bridge/state.h\"\n\n")
 set(i 0)
 foreach(file IN LISTS files)
   file(READ "${ROOT}/${file}" hex HEX)
+  file(SHA256 "${ROOT}/${file}" hash)
+  string(SUBSTRING "${hash}" 0 16 hash)
   string(LENGTH "${hex}" digits)
   math(EXPR bytes "${digits} / 2")
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," hex "${hex}")
   string(APPEND text "static const unsigned char file_${i}[] = {${hex}0};\n")
-  string(APPEND table "    {\"${file}\", (const char *)file_${i}, ${bytes}},\n")
+  string(APPEND table "    {\"${file}\", (const char *)file_${i}, ${bytes}, \"\\\"${hash}\\\"\"},\n")
   math(EXPR i "${i} + 1")
 endforeach()
 string(APPEND text "\nconst struct embedded_file embedded_files[] = {\n${table}};\n")

@@ -5,7 +5,7 @@
  *   POST           consumer's path  ─▶ content type, length ─▶ call
  *   OPTIONS        consumer's path  ─▶ CORS preflight
  *   GET, HEAD      folder           ─▶ file
- *   GET            /-/health, /-/metrics
+ *   GET            /-/health, /-/metrics, pages.c
  *   everything else                 ─▶ 404, 405, ... and close */
 #include "bridge/dispatch.h"
 
@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "bridge/call.h"
 #include "bridge/host.h"
+#include "bridge/pages.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
 #include "hub/files.h"
@@ -219,6 +220,7 @@ static bool is_local(struct conn *conn, const struct http_request *r) {
 /* True when the path is one of the server's own. */
 static bool answer_own(struct conn *conn, const struct http_request *r) {
   bool is_health = is_path(r, "/-/health"), is_metrics = is_path(r, "/-/metrics");
+  if (pages_answer(conn, r)) return true;
   if (!is_health && !(is_metrics && is_local(conn, r))) return false;
   if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
     refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);

@@ -10,11 +10,12 @@
 
 struct host;
 
-/* Lua files built into the binary, sorted by name. */
+/* Lua and web files built into the binary, sorted by name. */
 struct embedded_file {
   const char *name; /* "perigee/rpc.lua" */
   const char *text;
   size_t len;
+  const char *tag; /* for ETag, quoted: changes with the text */
 };
 extern const struct embedded_file embedded_files[];
 extern const size_t embedded_count;

@@ -480,10 +480,6 @@ def test_everything_can_be_read(chat, open_tab, dark):
     assert contrasts(echo) == []
 
 
-def test_copies_are_alike():
-    assert (APPS / "counter/public/rpc.js").read_bytes() == (APPS / "chat/public/rpc.js").read_bytes()
-
-
 # ---- counter ----------------------------------------------------------------------------------------
 
 def test_counter(open_tab, site):

@@ -1,5 +1,5 @@
+import { connect } from "/-/perigee.js";
 import { MessageList, make, paintAvatar } from "./messages.js";
-import { Rpc } from "./rpc.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -9,7 +9,7 @@ const TYPING_EVERY = 2_500; // how often we tell that we are typing …
 const TYPING_LASTS = 4_000; // … and how long we believe it of others
 const MOST_PEOPLE = 200; // names in the list
 
-const rpc = new Rpc("/chat");
+const rpc = connect("/chat");
 const list = new MessageList($("log"), $("messages"));
 
 let wanted = stored("name"); // the name we ask for; the server may put a number to it
@@ -42,7 +42,7 @@ async function enter() {
     const joined = await rpc.call("join", { room: roomInAddress(), name: wanted || undefined });
     if (attempt === entering) show(joined);
   } catch (error) {
-    if (attempt !== entering || error.code === "lost") return;
+    if (attempt !== entering || error.code === "lost" || error.code === "offline") return;
     if (error.code === NO_SUCH_ROOM && roomInAddress() !== "lobby") {
       complain(`There is no room called “${roomInAddress()}”.`);
       location.replace("#lobby");
@@ -235,7 +235,7 @@ function complain(text) {
 
 // ---- the connection -----------------------------------------------------------------------------
 
-rpc.onopen = async () => {
+rpc.addEventListener("open", async () => {
   enter();
   try {
     for (const facts of await rpc.call("rooms")) rooms.set(facts.name, facts);
@@ -243,12 +243,13 @@ rpc.onopen = async () => {
   } catch {
     // lost again; the next connection asks again
   }
-};
+});
 
 const STATES = { connecting: "Connecting…", open: "Connected", waiting: "Offline" };
 let countdown = 0;
 
-rpc.onstate = (state) => {
+rpc.addEventListener("state", () => {
+  const { state } = rpc;
   $("status").dataset.state = state;
   $("status").firstElementChild.textContent = STATES[state];
   if (state === "open") $("offline").hidden = true;
@@ -261,7 +262,7 @@ rpc.onstate = (state) => {
   countdown = state === "waiting" ? setInterval(showNextTry, 1_000) : 0;
   showNextTry();
   measure();
-};
+});
 
 function showNextTry() {
   const seconds = Math.max(1, Math.ceil((rpc.retryAt - Date.now()) / 1000));

@@ -1,9 +1,9 @@
-import { Rpc } from "./rpc.js";
+import { connect } from "/-/perigee.js";
 
 const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat();
 
-const rpc = new Rpc("/counter");
+const rpc = connect("/counter");
 
 function show(value) {
   const text = number.format(value).replace("-", "−");
@@ -19,19 +19,19 @@ function showWatching(count) {
 rpc.on("changed", ({ value }) => show(value));
 rpc.on("watching", ({ count }) => showWatching(count));
 
-rpc.onopen = () => act(async () => {
+rpc.addEventListener("open", () => act(async () => {
   const { value, watching } = await rpc.call("get");
   show(value);
   showWatching(watching);
-});
+}));
 
 const STATES = { connecting: "Connecting…", open: "Connected", waiting: "Offline, trying again soon" };
 
-rpc.onstate = (state) => {
-  $("status").dataset.state = state;
-  $("status").textContent = STATES[state];
-  for (const id of ["decrement", "increment", "reset"]) $(id).disabled = state !== "open";
-};
+rpc.addEventListener("state", () => {
+  $("status").dataset.state = rpc.state;
+  $("status").textContent = STATES[rpc.state];
+  for (const id of ["decrement", "increment", "reset"]) $(id).disabled = rpc.state !== "open";
+});
 
 /** Does something that may fail, and shows it when it does. */
 async function act(what) {
