@@ -91,6 +91,22 @@ static int l_json_decode(lua_State *L) {
   }
 }
 
+enum { FIELDS_MAX = 32 };
+
+static int compare_keys(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The string keys of the table at an index, sorted: a line must look the same each time. They live
+ * as long as the table. Returns how many. */
+static size_t sorted_keys(lua_State *L, int table, const char *keys[FIELDS_MAX]) {
+  size_t n = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1))
+    if (lua_type(L, -2) == LUA_TSTRING && n < FIELDS_MAX) keys[n++] = lua_tostring(L, -2);
+  qsort(keys, n, sizeof *keys, compare_keys);
+  return n;
+}
+
 /* log(level, event, fields, block): block, when a string, is a text of several lines. */
 static int l_log(lua_State *L) {
   struct log_line l;
@@ -100,10 +116,12 @@ static int l_log(lua_State *L) {
   lua_settop(L, 4);
   if (!log_begin(&l, (enum log_level)level, event)) return 0;
   if (lua_istable(L, 3)) {
-    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
-      if (lua_type(L, -2) != LUA_TSTRING) continue;
-      const char *key = lua_tostring(L, -2);
+    const char *keys[FIELDS_MAX];
+    size_t n_keys = sorted_keys(L, 3, keys);
+    for (size_t i = 0; i < n_keys; i++, lua_pop(L, 1)) {
+      const char *key = keys[i];
       size_t n;
+      lua_getfield(L, 3, key);
       switch (lua_type(L, -1)) {
       case LUA_TBOOLEAN: log_bool(&l, key, lua_toboolean(L, -1)); break;
       case LUA_TNUMBER:
