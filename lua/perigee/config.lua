@@ -1,82 +1,85 @@
---- The one table of settings: what each is called, means, defaults to and may be.
+--- The one table of settings: what each is called, means, defaults to and may be. Flags, PERIGEE_*
+--- variables, perigee.conf.lua, help, manual and `perigee config` all come from it.
 local spelling = require("perigee.spelling")
 
 local M = {}
 
 ---@class perigee.Key
----@field name string
----@field type "string"|"integer"|"size"|"duration"|"choice"|"addresses"|"workers"
+---@field name string "max_body" is --max-body, PERIGEE_MAX_BODY, and max_body in perigee.conf.lua
+---@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"workers"
 ---@field default any
 ---@field doc string
 ---@field choices? string[]
----@field min? number
+---@field min? number in bytes or seconds; of addresses: how many
 ---@field max? number
+---@field not_below? string another key whose value this one must reach
 ---@field section string
 
-local MiB, KiB = 1024 * 1024, 1024
+local KiB, MiB, GiB = 1024, 1024 * 1024, 1024 * 1024 * 1024
+local HOUR, DAY = 3600, 86400
 
 --- Sizes are bytes, durations seconds.
 ---@type perigee.Key[]
 M.keys = {
-  { name = "apps", type = "string", default = "apps", section = "What is served",
+  { name = "apps", type = "path", default = "apps", section = "What is served",
     doc = "Folder with the apps." },
-  { name = "listen", type = "addresses", default = { { address = "127.0.0.1", port = 8080 } },
+  { name = "listen", type = "addresses", default = { { address = "127.0.0.1", port = 8080 } }, min = 1, max = 16,
     section = "What is served", doc = "Address and port to listen on; may be given several times." },
   { name = "log_level", type = "choice", choices = { "error", "warn", "info", "debug" },
     default = "info", section = "Logging", doc = "Least important level that is logged." },
   { name = "log_format", type = "choice", choices = { "text", "json" }, default = "text",
     section = "Logging", doc = "Lines for people, or JSON for machines." },
-  { name = "grace", type = "duration", default = 10, min = 0, section = "Stopping",
+  { name = "grace", type = "duration", default = 10, min = 0, max = DAY, section = "Stopping",
     doc = "Time for calls and connections to end after SIGTERM." },
   { name = "max_connections", type = "integer", default = 0, min = 0, max = 16000000,
     section = "Limits", doc = "Connections per worker; 0: as many as file descriptors allow." },
-  { name = "max_message", type = "size", default = 2 * MiB, min = 1, section = "Limits",
+  { name = "max_message", type = "size", default = 2 * MiB, min = 1, max = GiB, section = "Limits",
     doc = "WebSocket message; a longer one closes with 1009." },
-  { name = "max_fragments", type = "integer", default = 4096, min = 1, section = "Limits",
+  { name = "max_fragments", type = "integer", default = 4096, min = 1, max = 16000000, section = "Limits",
     doc = "Frames of a WebSocket message." },
-  { name = "max_head", type = "size", default = 16 * KiB, min = 256, section = "Limits",
+  { name = "max_head", type = "size", default = 16 * KiB, min = 256, max = 16 * MiB, section = "Limits",
     doc = "HTTP request line and header fields; more is answered 431." },
-  { name = "max_target", type = "size", default = 8 * KiB, min = 16, section = "Limits",
+  { name = "max_target", type = "size", default = 8 * KiB, min = 16, max = 16 * MiB, section = "Limits",
     doc = "HTTP request target; a longer one is answered 414." },
-  { name = "max_body", type = "size", default = 2 * MiB, min = 1, section = "Limits",
+  { name = "max_body", type = "size", default = 2 * MiB, min = 1, max = GiB, section = "Limits",
     doc = "HTTP request body; more is answered 413." },
-  { name = "max_array", type = "integer", default = 10000, min = 1, section = "Limits",
+  { name = "max_array", type = "integer", default = 10000, min = 1, max = 100000000, section = "Limits",
     doc = "Items of an array in params." },
-  { name = "max_string", type = "size", default = 1 * MiB, min = 1, section = "Limits",
+  { name = "max_string", type = "size", default = 1 * MiB, min = 1, max = GiB, section = "Limits",
     doc = "Bytes of a string or key in params." },
   { name = "max_depth", type = "integer", default = 20, min = 1, max = 100, section = "Limits",
     doc = "Nesting of params." },
-  { name = "max_method", type = "integer", default = 256, min = 1, section = "Limits",
+  { name = "max_method", type = "integer", default = 256, min = 1, max = 1000000, section = "Limits",
     doc = "Bytes of a method's name." },
   { name = "max_batch", type = "integer", default = 100, min = 1, max = 100000, section = "Limits",
     doc = "Members of a batch." },
-  { name = "max_calls", type = "integer", default = 64, min = 1, section = "Limits",
+  { name = "max_calls", type = "integer", default = 64, min = 1, max = 1000000, section = "Limits",
     doc = "Calls in flight per connection; then it is not read until one ends." },
-  { name = "output_soft", type = "size", default = 1 * MiB, min = 1, max = 1024 * MiB,
+  { name = "output_soft", type = "size", default = 1 * MiB, min = 1, max = GiB,
     section = "Limits", doc = "Unsent output from which on a connection is not read any more." },
-  { name = "output_hard", type = "size", default = 8 * MiB, min = 1, max = 1024 * MiB,
-    section = "Limits", doc = "Unsent output at which a connection is cut." },
-  { name = "output_soft_time", type = "duration", default = 10, min = 0, section = "Limits",
+  { name = "output_hard", type = "size", default = 8 * MiB, min = 1, max = GiB,
+    not_below = "output_soft", section = "Limits", doc = "Unsent output at which a connection is cut." },
+  { name = "output_soft_time", type = "duration", default = 10, min = 0, max = HOUR, section = "Limits",
     doc = "Time over output_soft after which a connection is cut." },
-  { name = "lua_memory", type = "size", default = 512 * MiB, min = 8 * MiB, section = "Limits",
+  { name = "lua_memory", type = "size", default = 512 * MiB, min = 8 * MiB, max = 1024 * GiB, section = "Limits",
     doc = "Lua's memory per worker." },
-  { name = "slice_warn", type = "duration", default = 0.1, min = 0.05, section = "Timeouts",
+  { name = "slice_warn", type = "duration", default = 0.1, min = 0.05, max = HOUR, section = "Timeouts",
     doc = "Time in Lua without waiting after which the line that runs is logged." },
-  { name = "slice_stop", type = "duration", default = 1, min = 0.1, section = "Timeouts",
+  { name = "slice_stop", type = "duration", default = 1, min = 0.1, max = HOUR, section = "Timeouts",
     doc = "Time in Lua without waiting after which the code is ended." },
-  { name = "head_timeout", type = "duration", default = 10, min = 0.001, section = "Timeouts",
+  { name = "head_timeout", type = "duration", default = 10, min = 0.001, max = DAY, section = "Timeouts",
     doc = "Time for a request's head, and for the first one since connecting." },
-  { name = "body_timeout", type = "duration", default = 30, min = 0.001, section = "Timeouts",
+  { name = "body_timeout", type = "duration", default = 30, min = 0.001, max = DAY, section = "Timeouts",
     doc = "Time between two pieces of a request's body." },
-  { name = "idle_timeout", type = "duration", default = 75, min = 0.001, section = "Timeouts",
+  { name = "idle_timeout", type = "duration", default = 75, min = 0.001, max = DAY, section = "Timeouts",
     doc = "Time between two requests on a kept-alive connection." },
-  { name = "ping_interval", type = "duration", default = 25, min = 0.001, section = "Timeouts",
+  { name = "ping_interval", type = "duration", default = 25, min = 0.001, max = DAY, section = "Timeouts",
     doc = "Silence after which a WebSocket is sent a ping." },
-  { name = "pong_timeout", type = "duration", default = 10, min = 0.001, section = "Timeouts",
+  { name = "pong_timeout", type = "duration", default = 10, min = 0.001, max = HOUR, section = "Timeouts",
     doc = "Time for an answer to a ping." },
-  { name = "close_timeout", type = "duration", default = 3, min = 0.001, section = "Timeouts",
+  { name = "close_timeout", type = "duration", default = 3, min = 0.001, max = HOUR, section = "Timeouts",
     doc = "Time for an answer to a close frame." },
-  { name = "linger_timeout", type = "duration", default = 2, min = 0.001, section = "Timeouts",
+  { name = "linger_timeout", type = "duration", default = 2, min = 0.001, max = HOUR, section = "Timeouts",
     doc = "Time for a client to read the last words of a closing connection." },
 }
 
@@ -84,61 +87,8 @@ M.keys = {
 M.by_name = {}
 for _, key in ipairs(M.keys) do M.by_name[key.name] = key end
 
-local size_units = { B = 1, K = KiB, KIB = KiB, KB = 1000, M = MiB, MIB = MiB, MB = 1000000,
-  G = 1024 * MiB, GIB = 1024 * MiB, GB = 1000000000 }
-local duration_units = { ms = 0.001, s = 1, m = 60, min = 60, h = 3600, d = 86400 }
 
----@param text string
----@return { address: string, port: integer }? address
-local function parse_address(text)
-  local address, port = text:match("^%[([%x:.]+)%]:(%d+)$")
-  if not address then address, port = text:match("^([%d.]+):(%d+)$") end
-  if not address then
-    port = text:match("^:?(%d+)$")
-    address = port and "127.0.0.1"
-  end
-  port = math.tointeger(tonumber(port))
-  if not port or port > 65535 then return nil end
-  return { address = address, port = port }
-end
-
---- Reads a value given as text. Returns nil and what is expected when it is none.
----@param key perigee.Key
----@param text string
----@return any value
----@return string? expected
-function M.parse(key, text)
-  local value
-  if key.type == "string" then
-    if text == "" then return nil, "a text that is not empty" end
-    return text
-  elseif key.type == "choice" then
-    for _, choice in ipairs(key.choices) do
-      if text == choice then return text end
-    end
-    return nil, table.concat(key.choices, ", ") .. spelling.hint(text, key.choices)
-  elseif key.type == "addresses" then
-    local address = parse_address(text)
-    if address then return address end
-    return nil, "ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080"
-  elseif key.type == "integer" then
-    value = math.tointeger(tonumber(text:match("^%d+$")))
-    if not value then return nil, "a whole number" end
-  elseif key.type == "size" then
-    local number, unit = text:match("^(%d+%.?%d*)%s*(%a*)$")
-    local factor = unit and (unit == "" and 1 or size_units[unit:upper()])
-    value = number and factor and math.tointeger(math.floor(tonumber(number) * factor))
-    if not value then return nil, "a size, such as 512KiB or 2MiB" end
-  elseif key.type == "duration" then
-    local number, unit = text:match("^(%d+%.?%d*)%s*(%a*)$")
-    local factor = unit and (unit == "" and 1 or duration_units[unit])
-    value = number and factor and tonumber(number) * factor
-    if not value then return nil, "a time, such as 500ms, 10s or 5m" end
-  end
-  if key.min and value < key.min then return nil, ("at least %s"):format(key.min) end
-  if key.max and value > key.max then return nil, ("at most %s"):format(key.max) end
-  return value
-end
+-- ---- names --------------------------------------------------------------------------------------
 
 --- "max_body" -> "--max-body".
 ---@param name string
@@ -154,60 +104,223 @@ function M.variable(name)
   return "PERIGEE_" .. name:upper()
 end
 
+---@return string[]
+function M.names()
+  local names = {}
+  for i, key in ipairs(M.keys) do names[i] = key.name end
+  return names
+end
+
+-- ---- reading ------------------------------------------------------------------------------------
+
+local size_units = { [""] = 1, B = 1, K = KiB, KIB = KiB, KB = 1000, M = MiB, MIB = MiB, MB = 1000000,
+  G = GiB, GIB = GiB, GB = 1000000000 }
+local duration_units = { [""] = 1, ms = 0.001, s = 1, m = 60, min = 60, h = HOUR, d = DAY }
+local booleans = { ["true"] = true, yes = true, on = true, ["1"] = true,
+  ["false"] = false, no = false, off = false, ["0"] = false }
+
+---@param text string
+---@return { address: string, port: integer }? address
+local function parse_address(text)
+  local address, port = text:match("^%[([%x:.]+)%]:(%d+)$")
+  if not address then address, port = text:match("^([%d.]+):(%d+)$") end
+  if not address then
+    port = text:match("^:?(%d+)$")
+    address = port and "127.0.0.1"
+  end
+  port = math.tointeger(tonumber(port))
+  if not port or port > 65535 then return nil end
+  return { address = address, port = port }
+end
+
+---@param text string
+---@return { address: string, port: integer }[]?
+local function parse_addresses(text)
+  local list = {}
+  for word in text:gmatch("[^%s,]+") do
+    local address = parse_address(word)
+    if not address then return nil end
+    list[#list + 1] = address
+  end
+  return #list > 0 and list or nil
+end
+
+--- "1.5" and a factor -> a number, or nil.
+local function scaled(text, units, fold)
+  local number, unit = text:match("^(%d+%.?%d*)%s*(%a*)$")
+  local factor = number and units[fold(unit)]
+  return factor and tonumber(number) * factor or nil
+end
+
+--- What a value of each type is, for error messages, and how it is read from text.
+local types = {
+  string = { "a text that is not empty", function(text) return text ~= "" and text or nil end },
+  path = { "a path that is not empty", function(text) return text ~= "" and text or nil end },
+  boolean = { "true or false", function(text) return booleans[text:lower()] end },
+  choice = { "one of", function(text) return text end },
+  addresses = { "ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", parse_addresses },
+  integer = { "a whole number", function(text) return math.tointeger(tonumber(text:match("^%d+$"))) end },
+  workers = { "auto or a whole number", function(text)
+    return text == "auto" and text or math.tointeger(tonumber(text:match("^%d+$")))
+  end },
+  size = { "a size, such as 512KiB, 2MiB or 1GiB", function(text)
+    local bytes = scaled(text, size_units, string.upper)
+    return bytes and math.tointeger(math.floor(bytes))
+  end },
+  duration = { "a time, such as 500ms, 10s, 5m, 2h or 1d", function(text)
+    return scaled(text, duration_units, function(unit) return unit end)
+  end },
+}
+
+--- Holds a value against the range of its key. Returns nil and what is expected when it is outside.
+---@param key perigee.Key
+---@param value any
+---@return any value
+---@return string? expected
+local function check_range(key, value)
+  if key.type == "choice" then
+    for _, choice in ipairs(key.choices) do
+      if value == choice then return value end
+    end
+    return nil, table.concat(key.choices, ", ") .. spelling.hint(value, key.choices)
+  end
+  local amount = key.type == "addresses" and #value or value
+  if type(amount) ~= "number" then return value end
+  local what = key.type == "addresses" and "%s addresses" or "%s"
+  if key.min and amount < key.min then return nil, "at least " .. what:format(M.show_number(key, key.min)) end
+  if key.max and amount > key.max then return nil, "at most " .. what:format(M.show_number(key, key.max)) end
+  return value
+end
+
+--- Reads a value given as text. Returns nil and what is expected when it is none.
+---@param key perigee.Key
+---@param text string
+---@return any value
+---@return string? expected
+function M.parse(key, text)
+  local kind = types[key.type]
+  local value = kind[2](text)
+  if value == nil then return nil, kind[1] end
+  return check_range(key, value)
+end
+
+--- Reads a value that a Lua file gives: a text as above, or a plain number or boolean (bytes, seconds),
+--- or a list of texts for addresses.
+---@param key perigee.Key
+---@param given any
+---@return any value
+---@return string? expected
+function M.take(key, given)
+  local kind = type(given)
+  if kind == "string" then return M.parse(key, given) end
+  if kind == "boolean" and key.type == "boolean" then return given end
+  if kind == "number" then
+    if key.type == "addresses" then return M.parse(key, tostring(given)) end
+    local whole = math.tointeger(given) -- 2 * 1024^2 is a float in Lua
+    if key.type == "duration" and given >= 0 then return check_range(key, given) end
+    if whole and (key.type == "size" or key.type == "integer" or key.type == "workers") then
+      return check_range(key, whole)
+    end
+  end
+  if kind == "table" and key.type == "addresses" and #given > 0 then
+    local list = {}
+    for i = 1, #given do
+      local address = (type(given[i]) == "string" or math.type(given[i]) == "integer")
+        and parse_address(tostring(given[i]))
+      if not address then return nil, "a list of " .. types.addresses[1] end
+      list[i] = address
+    end
+    return check_range(key, list)
+  end
+  return nil, types[key.type][1]
+end
+
+--- Raises nothing: says what is wrong with values that are each right, or nil.
+---@param values table<string, any>
+---@return { name: string, message: string }?
+function M.clash(values)
+  for _, key in ipairs(M.keys) do
+    local other = key.not_below and M.by_name[key.not_below]
+    if other and values[key.name] < values[other.name] then
+      return { name = key.name, message = ("%s (%s) must not be below %s (%s)"):format(
+        key.name, M.show(key, values[key.name]), other.name, M.show(other, values[other.name])) }
+    end
+  end
+end
+
 --- Defaults.
 ---@return table<string, any>
 function M.defaults()
   local values = {}
   for _, key in ipairs(M.keys) do values[key.name] = key.default end
-  values.workers = 1
+  values.workers = values.workers or 1
   return values
 end
 
---- Takes PERIGEE_* variables over. Raises for a value that cannot be read.
----@param values table<string, any>
----@param getenv fun(name: string): string?
-function M.apply_environment(values, getenv)
-  for _, key in ipairs(M.keys) do
-    local name = M.variable(key.name)
-    local text = getenv(name)
-    if text then
-      if key.type == "addresses" then
-        local list = {}
-        for word in text:gmatch("[^%s,]+") do
-          local address, expected = M.parse(key, word)
-          if not address then error(("%s: '%s' is not %s"):format(name, word, expected), 0) end
-          list[#list + 1] = address
-        end
-        values[key.name] = list
-      else
-        local value, expected = M.parse(key, text)
-        if value == nil then error(("%s: '%s' is not %s"):format(name, text, expected), 0) end
-        values[key.name] = value
-      end
+-- ---- showing ------------------------------------------------------------------------------------
+
+local size_steps = { { "GiB", GiB }, { "MiB", MiB }, { "KiB", KiB } }
+local duration_steps = { { "d", DAY }, { "h", HOUR }, { "m", 60 } }
+
+--- A number of a key's unit as people write it.
+---@param key perigee.Key
+---@param value number
+---@return string
+function M.show_number(key, value)
+  if key.type == "size" then
+    for _, step in ipairs(size_steps) do
+      if value >= step[2] and value % step[2] == 0 then return ("%d%s"):format(value // step[2], step[1]) end
     end
+    return ("%dB"):format(value)
+  elseif key.type == "duration" then
+    for _, step in ipairs(duration_steps) do
+      if value >= step[2] and value % step[2] == 0 then return ("%d%s"):format(value // step[2], step[1]) end
+    end
+    if value > 0 and value < 1 then return ("%.14gms"):format(value * 1000) end
+    return ("%.14gs"):format(value)
   end
+  return ("%.14g"):format(value)
 end
 
---- A default or value as people write it.
+--- An address as it is written.
+---@param at { address: string, port: integer }
+---@return string
+function M.show_address(at)
+  return (at.address:find(":", 1, true) and "[%s]:%d" or "%s:%d"):format(at.address, at.port)
+end
+
+--- A value as people write it.
 ---@param key perigee.Key
 ---@param value any
 ---@return string
 function M.show(key, value)
   if key.type == "addresses" then
     local words = {}
-    for _, at in ipairs(value) do
-      words[#words + 1] = at.address:find(":") and ("[%s]:%d"):format(at.address, at.port)
-        or ("%s:%d"):format(at.address, at.port)
-    end
+    for i, at in ipairs(value) do words[i] = M.show_address(at) end
     return table.concat(words, " ")
-  elseif key.type == "size" then
-    if value >= MiB and value % MiB == 0 then return ("%dMiB"):format(value // MiB) end
-    if value >= KiB and value % KiB == 0 then return ("%dKiB"):format(value // KiB) end
-    return ("%dB"):format(value)
-  elseif key.type == "duration" then
-    return ("%gs"):format(value)
+  elseif type(value) == "number" then
+    return M.show_number(key, value)
   end
   return tostring(value)
+end
+
+local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", size = "SIZE",
+  duration = "TIME", addresses = "ADDR:PORT" }
+
+--- What stands for a value in help: "SIZE", "text|json"; nil for a switch.
+---@param key perigee.Key
+---@return string?
+function M.placeholder(key)
+  return key.choices and table.concat(key.choices, "|") or placeholders[key.type]
+end
+
+--- "256B to 16MiB", "1 or more", or nil.
+---@param key perigee.Key
+---@return string?
+function M.range(key)
+  if key.type == "addresses" or not (key.min or key.max) then return nil end
+  local low, high = key.min and M.show_number(key, key.min), key.max and M.show_number(key, key.max)
+  return low and high and low .. " to " .. high or low and low .. " or more" or "at most " .. high
 end
 
 return M

@@ -1,38 +1,45 @@
 --- perigee dev: the server as a developer runs it.
 local config = require("perigee.config")
-local flags = require("perigee.cli.flags")
+
+---@param at { address: string, port: integer }
+---@return boolean
+local function is_loopback(at)
+  return at.address == "::1" or at.address:find("^127%.") ~= nil
+end
 
 ---@type perigee.Command
 local M = {
   summary = "serve apps while you write them: errors are shown to the client",
   usage = "perigee dev [DIR] [flags]",
-  help = [[
-Usage: perigee dev [DIR] [flags]
+  about = [[
+Serves the apps in DIR (a folder of apps, or a project with a folder apps; default: apps) on this machine
+only, with one worker. Errors in handlers are shown to the client, with source lines and traceback.
 
-Serves the apps in DIR (default: apps) on this machine only, with one worker. Errors in handlers are
-shown to the client, with source lines and traceback.
-
-Example:
-  perigee dev
-  perigee dev examples --listen 127.0.0.1:9000
-]] .. flags.help(),
+Settings come from perigee.conf.lua, then from the environment, then from flags; later ones win. Other
+addresses than this machine's that the file listens on are for 'perigee serve' and left out here.]],
+  examples = { "perigee dev", "perigee dev examples --listen 127.0.0.1:9000" },
+  has_settings = true,
+  completes = "dir",
   run = function(args)
     local cli = require("perigee.cli")
-    local values = config.defaults()
-    local ok, err = pcall(config.apply_environment, values, os.getenv)
-    if not ok then return cli.usage_error("dev", err) end
-    local words, message = flags.read(args, values)
-    if not words then return cli.usage_error("dev", message) end
-    if #words > 1 then return cli.usage_error("dev", ("'%s' is one word too many"):format(words[2])) end
-    values.apps = words[1] or values.apps
+    local parsed, code = cli.read("dev", args, 1)
+    if not parsed then return code end
+    local settings
+    settings, code = cli.settings("dev", parsed, parsed.words[1])
+    if not settings then return code end
+    local values = settings.values
+    local source = settings.sources.listen
     for _, at in ipairs(values.listen) do
-      if at.address ~= "::1" and not at.address:find("^127%.") then
+      if not is_loopback(at) then
+        if settings.file and source:sub(1, #settings.file) == settings.file then
+          values.listen = config.by_name.listen.default
+          break
+        end
         return cli.usage_error("dev", ("dev shows errors to clients, so it listens on this machine only, not on "
-          .. "%s; use 'perigee serve'"):format(at.address))
+          .. "%s (%s); use 'perigee serve'"):format(at.address, source))
       end
     end
     values.dev = true
-    values.lua_path = os.getenv("PERIGEE_LUA")
     return values
   end,
 }

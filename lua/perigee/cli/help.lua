@@ -1,25 +1,35 @@
 --- perigee help: the commands, or one of them.
+local flags = require("perigee.cli.flags")
 local spelling = require("perigee.spelling")
+
+--- The help of a command.
+---@param verb string
+---@return string
+local function text(verb)
+  local command = require("perigee.cli").command(verb)
+  if command.help then return command.help end
+  local out = { ("Usage: %s\n\n%s\n"):format(command.usage, command.about), flags.help(command) }
+  out[#out + 1] = #command.examples > 1 and "\nExamples\n" or "\nExample\n"
+  for _, example in ipairs(command.examples) do out[#out + 1] = "  " .. example .. "\n" end
+  return table.concat(out)
+end
 
 ---@type perigee.Command
 local M = {
   summary = "show this text, or the help of a command",
   usage = "perigee help [COMMAND]",
-  help = [[
-Usage: perigee help [COMMAND]
-
-Shows the commands, or the help of one of them.
-
-Example:
-  perigee help serve
-]],
+  about = "Shows the commands, or the help of one of them.",
+  examples = { "perigee help serve" },
+  completes = "verb",
   run = function(args)
     local cli = require("perigee.cli")
-    local verb = args[1]
+    local parsed, code = cli.read("help", args, 1)
+    if not parsed then return code end
+    local verb = parsed.words[1]
     if verb then
       for _, name in ipairs(cli.verbs) do
         if name == verb then
-          io.stdout:write(cli.command(name).help)
+          io.stdout:write(text(name))
           return 0
         end
       end
@@ -37,5 +47,7 @@ Example:
     return 0
   end,
 }
+
+M.text = text
 
 return M

@@ -61,19 +61,14 @@ end
 local M = {
   summary = "run the apps' busted specs",
   usage = "perigee test [busted arguments]",
-  help = [[
-Usage: perigee test [FILE or DIR ...] [busted arguments]
-
+  about = [[
 Runs busted specs (files named *_spec.lua) inside the server's own Lua: require "perigee.testing" gives
 them apps without ports and a clock that only tests move. Without a file or folder: apps/*/spec.
 PERIGEE_TEST_LOG=1 shows log lines as they come.
 
-Example:
-  perigee test
-  perigee test apps/chat/spec --filter "greets"
-
-'perigee test --busted-help' shows busted's own arguments.
-]],
+'perigee test --busted-help' shows busted's own arguments.]],
+  examples = { "perigee test", "perigee test apps/chat/spec --filter \"greets\"" },
+  completes = "file",
   run = function(args)
     for i, word in ipairs(args) do
       if word == "--busted-help" then args[i] = "--help" end

@@ -5,18 +5,11 @@ local core = require("perigee.core")
 local M = {
   summary = "print the version",
   usage = "perigee version",
-  help = [[
-Usage: perigee version
-
-Prints the version of Perigee and of the libraries it was built with.
-
-Example:
-  perigee version
-]],
+  about = "Prints the version of Perigee and of the libraries it was built with.",
+  examples = { "perigee version" },
   run = function(args)
-    if #args > 0 then
-      return require("perigee.cli").usage_error("version", ("'%s' is one word too many"):format(args[1]))
-    end
+    local parsed, code = require("perigee.cli").read("version", args, 0)
+    if not parsed then return code end
     io.stdout:write(("perigee %s (%s, libuv %s)\n"):format(core.version, _VERSION, require("luv").version_string()))
     return 0
   end,
