@@ -227,7 +227,10 @@ function M.to_json_schema(schema)
       out.type = schema.type
     end
   end
-  if schema.enum then out.enum = setmetatable({ table.unpack(schema.enum) }, array_mt) end
+  if schema.enum then
+    out.enum = setmetatable({ table.unpack(schema.enum) }, array_mt)
+    if schema.optional then table.insert(out.enum, null) end -- JSON Schema holds null against it as well
+  end
   if schema.type == "integer" or schema.type == "number" then
     out.minimum, out.maximum = schema.min, schema.max
   elseif schema.type == "string" then

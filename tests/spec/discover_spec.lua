@@ -164,6 +164,7 @@ describe("discovery", function()
       assert.same({ type = { "integer", "null" }, minimum = 1, maximum = 5 },
         schema_of { "integer?", min = 1, max = 5 })
       assert.same({ type = "string", enum = { "a", "b" } }, schema_of { "string", enum = { "a", "b" } })
+      assert.same({ type = { "string", "null" }, enum = { "a", core.null } }, schema_of { "string?", enum = { "a" } })
       assert.same({ type = "array", minItems = 1, items = { type = "string" } },
         schema_of { "array", min = 1, items = "string" })
       assert.same({
