@@ -262,9 +262,9 @@ ptrdiff_t http_percent_decode(const char *s, size_t n, char *out) {
 /* ---- judging a head -------------------------------------------------------------------------- */
 
 /* RFC 9110 section 7.2 leaves the syntax to RFC 3986; this refuses what cannot be a host at all. */
-static bool is_host(const char *s, uint32_t n) {
+bool http_is_host(const char *s, size_t n) {
   if (n == 0 || n > 255) return false;
-  for (uint32_t i = 0; i < n; i++) {
+  for (size_t i = 0; i < n; i++) {
     char c = s[i];
     bool ok = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
               strchr("-._~:[]!$&'()*+;=%", c);
@@ -290,7 +290,7 @@ static bool split_target(struct http_request *r, struct http_span *host) {
     at = scheme;
     while (at < n && s[at] != '/' && s[at] != '?' && s[at] != '#') at++;
     *host = (struct http_span){r->target.off + scheme, at - scheme};
-    if (!is_host(s + scheme, at - scheme)) return false;
+    if (!http_is_host(s + scheme, at - scheme)) return false;
   }
   uint32_t end = at;
   while (end < n && s[end] != '?') end++;
@@ -353,7 +353,7 @@ static enum http_parse judge(struct http_parser *p) {
   }
   if (hosts > 1) return bad(p, 400, "more than one Host");
   if (hosts == 0 && r->minor == 1) return bad(p, 400, "no Host");
-  if (hosts == 1 && !is_host(http_text(r, r->host), r->host.len)) {
+  if (hosts == 1 && !http_is_host(http_text(r, r->host), r->host.len)) {
     if (r->host.len || r->minor == 1) return bad(p, 400, "malformed Host");
   }
   if (target_host.len) r->host = target_host; /* RFC 9112 section 3.2.2 */

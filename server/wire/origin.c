@@ -93,21 +93,29 @@ static bool matches(const char *pattern, const struct origin *o) {
          same(p.host, p.host_len, o->host, o->host_len) && p.port == o->port;
 }
 
-bool origin_is_allowed(const char *const *patterns, const char *origin, size_t origin_len,
-                       const char *host, size_t host_len) {
+enum origin_trust origin_judge(const char *const *patterns, const char *origin, size_t origin_len,
+                               const char *host, size_t host_len) {
   struct origin o, self = {0};
   bool is_parsed = parse_origin(origin, origin_len, &o);
   if (!patterns || !patterns[0]) {
-    if (!is_parsed || !parse_host(host, host_len, &self)) return false;
-    if (!same(o.host, o.host_len, self.host, self.host_len)) return false;
+    if (!is_parsed || !parse_host(host, host_len, &self)) return ORIGIN_REFUSED;
+    if (!same(o.host, o.host_len, self.host, self.host_len)) return ORIGIN_REFUSED;
     /* a proxy in front may have changed the scheme but passes Host: compare ports by the origin's
      */
-    unsigned port = self.port ? self.port : default_port(o.scheme, o.scheme_len);
-    return port == o.port && default_port(o.scheme, o.scheme_len) != 0;
+    unsigned usual = default_port(o.scheme, o.scheme_len), port = self.port ? self.port : usual;
+    return port == o.port && usual != 0 ? ORIGIN_NAMED : ORIGIN_REFUSED;
   }
+  enum origin_trust trust = ORIGIN_REFUSED;
   for (; *patterns; patterns++) {
-    if (strcmp(*patterns, "*") == 0) return true;
-    if (is_parsed && matches(*patterns, &o)) return true;
+    if (strcmp(*patterns, "*") == 0)
+      trust = ORIGIN_ANYBODY;
+    else if (is_parsed && matches(*patterns, &o))
+      return ORIGIN_NAMED;
   }
-  return false;
+  return trust;
+}
+
+bool origin_is_allowed(const char *const *patterns, const char *origin, size_t origin_len,
+                       const char *host, size_t host_len) {
+  return origin_judge(patterns, origin, origin_len, host, host_len) != ORIGIN_REFUSED;
 }

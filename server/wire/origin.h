@@ -16,4 +16,14 @@ bool origin_is_pattern(const char *s);
 bool origin_is_allowed(const char *const *patterns, const char *origin, size_t origin_len,
                        const char *host, size_t host_len);
 
+enum origin_trust {
+  ORIGIN_REFUSED,
+  ORIGIN_ANYBODY, /* allowed by "*" alone: it may read what a stranger may, not what a visitor may
+                   */
+  ORIGIN_NAMED,   /* allowed by name, or the same host */
+};
+/* The same, with the difference that matters to CORS. */
+enum origin_trust origin_judge(const char *const *patterns, const char *origin, size_t origin_len,
+                               const char *host, size_t host_len);
+
 #endif

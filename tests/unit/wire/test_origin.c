@@ -137,6 +137,23 @@ static void any_pattern_of_several_will_do(void **state) {
   assert_false(is_allowed(list, "https://x", "x")); /* the same host, but that is not in the list */
 }
 
+static enum origin_trust judge(const char *const *list, const char *origin) {
+  return origin_judge(list, origin, strlen(origin), "h", 1);
+}
+
+static void a_name_is_worth_more_than_everybody(void **state) {
+  (void)state;
+  const char *const list[] = {"*", "https://a.example", ".b.example", NULL};
+  assert_int_equal(judge(list, "https://a.example"), ORIGIN_NAMED);
+  assert_int_equal(judge(list, "https://x.b.example"), ORIGIN_NAMED);
+  assert_int_equal(judge(list, "https://c.example"), ORIGIN_ANYBODY);
+  assert_int_equal(judge(list, "null"), ORIGIN_ANYBODY);
+  assert_int_equal(judge(list, ""), ORIGIN_ANYBODY);
+  assert_int_equal(judge(list + 1, "https://c.example"), ORIGIN_REFUSED);
+  assert_int_equal(judge(NULL, "http://h"), ORIGIN_NAMED);
+  assert_int_equal(judge(NULL, "http://i"), ORIGIN_REFUSED);
+}
+
 static const struct {
   const char *origin, *host;
   bool is_allowed;
@@ -217,6 +234,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_pattern_lets_in_what_it_says),
       cmocka_unit_test(any_pattern_of_several_will_do),
+      cmocka_unit_test(a_name_is_worth_more_than_everybody),
       cmocka_unit_test(without_patterns_only_the_same_host_gets_in),
       cmocka_unit_test(patterns_are_told_from_nonsense),
       cmocka_unit_test(an_origin_used_as_a_pattern_lets_itself_in),
