@@ -1,12 +1,13 @@
 --- The one table of settings: what each is called, means, defaults to and may be. Flags, PERIGEE_*
 --- variables, perigee.conf.lua, help, manual and `perigee config` all come from it.
+local core = require("perigee.core")
 local spelling = require("perigee.spelling")
 
 local M = {}
 
 ---@class perigee.Key
 ---@field name string "max_body" is --max-body, PERIGEE_MAX_BODY, and max_body in perigee.conf.lua
----@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"workers"
+---@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"networks"|"workers"
 ---@field default any
 ---@field doc string
 ---@field choices? string[]
@@ -25,6 +26,11 @@ M.keys = {
     doc = "Folder with the apps." },
   { name = "listen", type = "addresses", default = { { address = "127.0.0.1", port = 8080 } }, min = 1, max = 16,
     section = "What is served", doc = "Address and port to listen on; may be given several times." },
+  { name = "trusted_proxies", type = "networks", default = {}, section = "What is served",
+    doc = "Address or network of a proxy in front, whose word on the client is taken; may be given several times." },
+  { name = "proxy_headers", type = "choice", choices = { "auto", "x-forwarded", "forwarded" },
+    default = "auto", section = "What is served",
+    doc = "Fields that trusted proxies write: X-Forwarded-For, -Proto and -Host, or Forwarded." },
   { name = "log_level", type = "choice", choices = { "error", "warn", "info", "debug" },
     default = "info", section = "Logging", doc = "Least important level that is logged." },
   { name = "log_format", type = "choice", choices = { "text", "json" }, default = "text",
@@ -134,15 +140,34 @@ local function parse_address(text)
 end
 
 ---@param text string
----@return { address: string, port: integer }[]?
-local function parse_addresses(text)
-  local list = {}
-  for word in text:gmatch("[^%s,]+") do
-    local address = parse_address(word)
-    if not address then return nil end
-    list[#list + 1] = address
+---@return string? network
+local function parse_network(text)
+  return core.is_network(text) and text or nil
+end
+
+--- Types whose values are lists, and how an item is read.
+local items = { addresses = parse_address, networks = parse_network }
+
+--- May it be given several times?
+---@param key perigee.Key
+---@return boolean
+function M.is_list(key)
+  return items[key.type] ~= nil
+end
+
+--- Reads a list: items with commas or spaces in between.
+---@param parse fun(text: string): any
+---@return fun(text: string): any[]?
+local function list_of(parse)
+  return function(text)
+    local list = {}
+    for word in text:gmatch("[^%s,]+") do
+      local item = parse(word)
+      if not item then return nil end
+      list[#list + 1] = item
+    end
+    return #list > 0 and list or nil
   end
-  return #list > 0 and list or nil
 end
 
 --- "1.5" and a factor -> a number, or nil.
@@ -158,7 +183,10 @@ local types = {
   path = { "a path that is not empty", function(text) return text ~= "" and text or nil end },
   boolean = { "true or false", function(text) return booleans[text:lower()] end },
   choice = { "one of", function(text) return text end },
-  addresses = { "ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", parse_addresses },
+  addresses = { "ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", list_of(parse_address) },
+  networks = { "an address or network, such as 127.0.0.1, 10.0.0.0/8 or 2001:db8::/32", function(text)
+    return text == "none" and {} or list_of(parse_network)(text)
+  end },
   integer = { "a whole number", function(text) return math.tointeger(tonumber(text:match("^%d+$"))) end },
   workers = { "auto or a whole number", function(text)
     return text == "auto" and text or math.tointeger(tonumber(text:match("^%d+$")))
@@ -184,7 +212,7 @@ local function check_range(key, value)
     end
     return nil, table.concat(key.choices, ", ") .. spelling.hint(value, key.choices)
   end
-  local amount = key.type == "addresses" and #value or value
+  local amount = M.is_list(key) and #value or value
   if type(amount) ~= "number" then return value end
   local what = key.type == "addresses" and "%s addresses" or "%s"
   if key.min and amount < key.min then return nil, "at least " .. what:format(M.show_number(key, key.min)) end
@@ -205,7 +233,7 @@ function M.parse(key, text)
 end
 
 --- Reads a value that a Lua file gives: a text as above, or a plain number or boolean (bytes, seconds),
---- or a list of texts for addresses.
+--- or a list of texts for lists.
 ---@param key perigee.Key
 ---@param given any
 ---@return any value
@@ -222,13 +250,13 @@ function M.take(key, given)
       return check_range(key, whole)
     end
   end
-  if kind == "table" and key.type == "addresses" and #given > 0 then
+  if kind == "table" and M.is_list(key) and (#given > 0 or next(given) == nil) then
     local list = {}
     for i = 1, #given do
-      local address = (type(given[i]) == "string" or math.type(given[i]) == "integer")
-        and parse_address(tostring(given[i]))
-      if not address then return nil, "a list of " .. types.addresses[1] end
-      list[i] = address
+      local item = (type(given[i]) == "string" or math.type(given[i]) == "integer")
+        and items[key.type](tostring(given[i]))
+      if not item then return nil, "a list of " .. types[key.type][1] end
+      list[i] = item
     end
     return check_range(key, list)
   end
@@ -298,6 +326,8 @@ function M.show(key, value)
     local words = {}
     for i, at in ipairs(value) do words[i] = M.show_address(at) end
     return table.concat(words, " ")
+  elseif key.type == "networks" then
+    return #value > 0 and table.concat(value, " ") or "none"
   elseif type(value) == "number" then
     return M.show_number(key, value)
   end
@@ -305,7 +335,7 @@ function M.show(key, value)
 end
 
 local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", size = "SIZE",
-  duration = "TIME", addresses = "ADDR:PORT" }
+  duration = "TIME", addresses = "ADDR:PORT", networks = "NETWORK" }
 
 --- What stands for a value in help: "SIZE", "text|json"; nil for a switch.
 ---@param key perigee.Key
@@ -318,7 +348,7 @@ end
 ---@param key perigee.Key
 ---@return string?
 function M.range(key)
-  if key.type == "addresses" or not (key.min or key.max) then return nil end
+  if M.is_list(key) or not (key.min or key.max) then return nil end
   local low, high = key.min and M.show_number(key, key.min), key.max and M.show_number(key, key.max)
   return low and high and low .. " to " .. high or low and low .. " or more" or "at most " .. high
 end

@@ -3,7 +3,7 @@ local M = {}
 
 ---@class perigee.Scope
 ---@field type "websocket"|"http"
----@field scheme string "ws", "http"
+---@field scheme "ws"|"wss"|"http"|"https" what the client speaks: to a trusted proxy, when there is one
 ---@field method string
 ---@field path string decoded
 ---@field raw_path string as sent
@@ -13,9 +13,9 @@ local M = {}
 ---@field headers table<string, string> names in lower case; equal names joined with ", "
 ---@field cookies table<string, string>
 ---@field subprotocols string[] what the client offers
----@field host string
+---@field host string that the client asked for
 ---@field origin? string
----@field client { address: string, port: integer }
+---@field client { address: string, port: integer } port 0: a proxy did not tell
 
 ---@param text string
 ---@return string
@@ -66,13 +66,13 @@ local function refuse(_, key)
   error(("scope is read-only: scope.%s cannot be set"):format(tostring(key)), 2)
 end
 
---- Reads a head as core.head gives it: a line with the client's address, then the request.
+--- Reads a head as core.head gives it: a line about the client, then the request.
 ---@param head string
 ---@param pattern string the consumer's path
 ---@return perigee.Scope
 function M.read(head, pattern)
-  local address, port, method, target, rest =
-    head:match("^(%S*) (%d+)\r\n(%S+) +(%S+)[^\r\n]*\r\n(.*)$")
+  local address, port, scheme, host, method, target, rest =
+    head:match("^(%S*) (%d+) (%S+) (%S*)\r\n(%S+) +(%S+)[^\r\n]*\r\n(.*)$")
   local headers = {}
   for name, value in rest:gmatch("([^:\r\n]+):[ \t]*([^\r\n]*)\r\n") do
     name = name:lower()
@@ -87,7 +87,7 @@ function M.read(head, pattern)
   end
   local facts = {
     type = is_websocket and "websocket" or "http",
-    scheme = is_websocket and "ws" or "http",
+    scheme = is_websocket and (scheme == "https" and "wss" or "ws") or scheme,
     method = method,
     path = decode(raw_path),
     raw_path = raw_path,
@@ -97,7 +97,7 @@ function M.read(head, pattern)
     headers = headers,
     cookies = parse_cookies(headers.cookie or ""),
     subprotocols = subprotocols,
-    host = headers.host or "",
+    host = host,
     origin = headers.origin,
     client = { address = address, port = tonumber(port) },
   }

@@ -161,7 +161,7 @@ function M.resolve(given)
   end
   for _, flag in ipairs(given.flags or {}) do
     local name, source = flag.key.name, config.flag(flag.key.name)
-    if flag.key.type == "addresses" and settings.sources[name] == source then
+    if config.is_list(flag.key) and settings.sources[name] == source then
       table.move(flag.value, 1, #flag.value, #settings.values[name] + 1, settings.values[name])
     else
       settings.values[name], settings.sources[name] = flag.value, source

@@ -86,14 +86,14 @@ static void http_answer_call(struct conn *conn, unsigned status, struct slice bo
                                .type = type,
                                .type_len = strlen(type),
                                .extra = cors,
-                               .extra_len = dispatch_cors(conn, cors, sizeof cors)};
+                               .extra_len = dispatch_cors(conn, cors)};
   http_answer(conn, &answer, body);
 }
 
 static void http_answer_nothing(struct conn *conn) {
   char cors[CORS_LINES_MAX];
   struct http_answer answer = {
-      .status = 204, .extra = cors, .extra_len = dispatch_cors(conn, cors, sizeof cors)};
+      .status = 204, .extra = cors, .extra_len = dispatch_cors(conn, cors)};
   http_answer_text(conn, &answer, NULL);
 }
 

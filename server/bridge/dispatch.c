@@ -12,13 +12,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/call.h"
+#include "bridge/client.h"
+#include "bridge/cors.h"
 #include "bridge/host.h"
 #include "bridge/pages.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
 #include "hub/files.h"
 #include "wire/handshake.h"
-#include "wire/origin.h"
 #include "wire/utf8.h"
 
 #include <lauxlib.h>
@@ -52,59 +53,25 @@ static void refuse(struct conn *conn, unsigned status, const char *why) {
 
 /* ---- origins --------------------------------------------------------------------------------- */
 
-static bool is_origin_allowed(const struct consumer *c, const struct http_request *r,
-                              const struct http_field *origin) {
-  return origin_is_allowed((const char *const *)c->origins, http_text(r, origin->value),
-                           origin->value.len, http_text(r, r->host), r->host.len);
+/* A browser page of another origin must not reach handlers with the visitor's cookies. */
+static bool check_origin(struct conn *conn, const struct consumer *c,
+                         const struct http_request *r) {
+  if (cors_allows(conn, c, r)) return true;
+  refuse(conn, 403, "origin not allowed");
+  return false;
 }
 
-static void log_origin(const struct consumer *c, const struct http_request *r,
-                       const struct http_field *origin) {
-  static struct log_limit limit = LOG_LIMIT(5);
-  struct log_line l;
-  char advice[400];
-  if (!log_begin_limited(&l, &limit, LOG_WARN, "origin refused")) return;
-  int n = origin->value.len > 200 ? 200 : (int)origin->value.len;
-  snprintf(advice, sizeof advice, "origins = { \"%.*s\" }", n, http_text(r, origin->value));
-  log_str(&l, "path", c->path);
-  log_bytes(&l, "origin", http_text(r, origin->value), (size_t)n);
-  log_bytes(&l, "host", http_text(r, r->host), r->host.len);
-  log_str(&l, "to_allow_it", advice);
-  log_end(&l);
-}
-
-/* CORS lines for an answer to this request (fetch standard); 0 when none are due. */
-static size_t cors_lines(const struct consumer *c, const struct http_request *r, bool is_preflight,
-                         char *out, size_t n) {
-  const struct http_field *origin = http_find(r, "origin");
-  if (!origin || origin->value.len > 300 || !is_origin_allowed(c, r, origin)) return 0;
-  int k = snprintf(out, n,
-                   "Access-Control-Allow-Origin: %.*s\r\nAccess-Control-Allow-Credentials: true\r\n"
-                   "Vary: Origin\r\n%s",
-                   (int)origin->value.len, http_text(r, origin->value),
-                   is_preflight ? "Access-Control-Allow-Methods: POST\r\n"
-                                  "Access-Control-Allow-Headers: content-type, authorization\r\n"
-                                  "Access-Control-Max-Age: 600\r\n"
-                                : "");
-  return k > 0 && (size_t)k < n ? (size_t)k : 0;
-}
-
-size_t dispatch_cors(struct conn *conn, char *out, size_t n) {
+size_t dispatch_cors(struct conn *conn, char out[static CORS_LINES_MAX]) {
   const struct peer *p = peer_of(conn);
-  return p->has_origin ? cors_lines(p->consumer, http_request_of(conn), false, out, n) : 0;
+  return p->has_origin ? cors_lines(conn, p->consumer, http_request_of(conn), out) : 0;
 }
 
 static void preflight(struct conn *conn, const struct consumer *c, const struct http_request *r) {
-  char lines[800];
-  size_t n = cors_lines(c, r, true, lines, sizeof lines);
+  char lines[CORS_LINES_MAX];
+  if (!check_origin(conn, c, r)) return;
+  size_t n = cors_preflight_lines(conn, c, r, "POST", lines);
   struct http_answer answer = {
       .status = 204, .extra = n ? lines : "Allow: POST, OPTIONS\r\n", .extra_len = n ? n : 22};
-  const struct http_field *origin = http_find(r, "origin");
-  if (origin && n == 0) {
-    log_origin(c, r, origin);
-    refuse(conn, 403, "origin not allowed");
-    return;
-  }
   http_answer_text(conn, &answer, NULL);
 }
 
@@ -124,16 +91,6 @@ static int media_type(const struct http_request *r) {
   for (int i = 0; i < MEDIA_TYPES; i++)
     if (http_span_is(r, name, media_types[i])) return i;
   return -1;
-}
-
-/* A browser page of another origin must not reach handlers with the visitor's cookies. */
-static bool check_origin(struct conn *conn, const struct consumer *c,
-                         const struct http_request *r) {
-  const struct http_field *origin = http_find(r, "origin");
-  if (!origin || is_origin_allowed(c, r, origin)) return true; /* no Origin: not a browser */
-  log_origin(c, r, origin);
-  refuse(conn, 403, "origin not allowed");
-  return false;
 }
 
 static uint64_t head_of_post(struct conn *conn, struct consumer *c, const struct http_request *r) {
@@ -278,14 +235,12 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
 
 /* ---- connections and Lua --------------------------------------------------------------------- */
 
-/* "address port\r\n" and the raw head, malloc'd: what perigee.scope reads. */
+/* The client's line and the raw head, malloc'd: what perigee.scope reads. */
 static char *copy_head(struct conn *conn, const struct http_request *r, uint32_t *len) {
-  char peer[96], address[64] = "";
-  unsigned port = 0;
-  conn_peer(conn, address, sizeof address, &port);
-  int n = snprintf(peer, sizeof peer, "%s %u\r\n", address, port);
-  char *head = mem_alloc((size_t)n + r->head_len);
-  memcpy(head, peer, (size_t)n);
+  char line[CLIENT_LINE_MAX];
+  size_t n = client_line(conn, r, line);
+  char *head = mem_alloc(n + r->head_len);
+  memcpy(head, line, n);
   memcpy(head + n, r->base, r->head_len);
   *len = (uint32_t)n + r->head_len;
   return head;
@@ -686,10 +641,9 @@ int l_head(lua_State *L) {
   }
   const struct http_request *r = http_request_of(conn);
   if (!r || !r->base) return 0;
-  char address[64] = "";
-  unsigned port = 0;
-  conn_peer(conn, address, sizeof address, &port);
-  lua_pushfstring(L, "%s %d\r\n", address, (int)port);
+  char line[CLIENT_LINE_MAX];
+  size_t n = client_line(conn, r, line);
+  lua_pushlstring(L, line, n);
   lua_pushlstring(L, r->base, r->head_len);
   lua_concat(L, 2);
   return 1;

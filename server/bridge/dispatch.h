@@ -2,6 +2,7 @@
 #ifndef PERIGEE_DISPATCH_H
 #define PERIGEE_DISPATCH_H
 
+#include "bridge/cors.h"
 #include "net/http_conn.h"
 #include "net/ws_conn.h"
 
@@ -22,10 +23,9 @@ void dispatch_released(struct conn *conn);
 /* At each turn: messages of strictly ordered connections whose turn has come. */
 void dispatch_turn(struct host *h);
 
-enum { CORS_LINES_MAX = 800 };
 /* Header lines that let the page of another, allowed origin read the answer to the request in
- * progress. Writes at most n bytes; returns how many. */
-size_t dispatch_cors(struct conn *conn, char *out, size_t n);
+ * progress. Returns how many bytes. */
+size_t dispatch_cors(struct conn *conn, char out[static CORS_LINES_MAX]);
 
 /* ---- for Lua: core.* ------------------------------------------------------------------------- */
 
@@ -35,7 +35,8 @@ size_t dispatch_cors(struct conn *conn, char *out, size_t n);
 int l_accept(lua_State *L);
 /* reject(conn, status, body, headers): answers it with an error. True or false as above. */
 int l_reject(lua_State *L);
-/* head(conn): "address port\r\n" and the raw request head, or nil when the connection is gone. */
+/* head(conn): "address port scheme host\r\n" and the raw request head, or nil when the connection
+ * is gone. */
 int l_head(lua_State *L);
 /* watch_conns(bool): Lua wants to see every connection open and close. */
 int l_watch_conns(lua_State *L);

@@ -18,7 +18,8 @@ struct peer {
     struct transfer *transfer; /* HTTP: a public file that is being sent, or NULL */
     struct queued *queued; /* WebSocket, strictly ordered path: messages that wait; owned list */
   };
-  char *head; /* owned: "address port\r\n" and the raw request head of a WebSocket's handshake */
+  char
+      *head; /* owned: "address port scheme host\r\n" and the raw head of a WebSocket's handshake */
   uint32_t head_len;
   uint32_t calls;       /* in flight */
   uint32_t on_peer;     /* of those: wait for an answer of the client's */

@@ -62,6 +62,30 @@ static void read_listen(lua_State *L, int index, struct settings *s) {
   lua_pop(L, 1);
 }
 
+static void read_proxies(lua_State *L, int index, struct forwarding *f) {
+  lua_getfield(L, index, "trusted_proxies");
+  luaL_checktype(L, -1, LUA_TTABLE);
+  int list = lua_gettop(L);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+  struct network *trusted = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *trusted, 0);
+  for (lua_Integer i = 0; i < n; i++) {
+    size_t len;
+    lua_rawgeti(L, list, i + 1);
+    const char *s = lua_tolstring(L, -1, &len);
+    if (!s || !network_parse(s, len, &trusted[i]))
+      luaL_error(L, "setting trusted_proxies: item %d is no address or network", (int)i + 1);
+    lua_pop(L, 1);
+  }
+  f->n_trusted = (unsigned)n;
+  f->trusted = n ? mem_dup(trusted, (size_t)n * sizeof *trusted) : NULL;
+  lua_getfield(L, index, "proxy_headers");
+  const char *name = lua_tostring(L, -1);
+  f->fields = !name || name[0] == 'a' ? FORWARDED_ANY
+              : name[0] == 'x'        ? FORWARDED_X
+                                      : FORWARDED_RFC_7239;
+  lua_settop(L, list - 1);
+}
+
 void settings_read(lua_State *L, int index, struct settings *s) {
   index = lua_absindex(L, index);
   *s = (struct settings){0};
@@ -101,6 +125,7 @@ void settings_read(lua_State *L, int index, struct settings *s) {
       .batch = get_u32(L, index, "max_batch"),
       .calls = get_u32(L, index, "max_calls"),
   };
+  read_proxies(L, index, &s->proxies);
   s->lua_memory = (size_t)get_uint(L, index, "lua_memory");
   s->grace_ms = get_ms(L, index, "grace");
   s->slice_warn_ms = get_ms(L, index, "slice_warn");
@@ -110,6 +135,7 @@ void settings_read(lua_State *L, int index, struct settings *s) {
 
 void settings_fini(struct settings *s) {
   for (unsigned i = 0; i < s->n_listen; i++) free(s->listen[i].address);
+  free((struct network *)s->proxies.trusted);
   free(s->apps);
   free(s->lua_path);
   *s = (struct settings){0};

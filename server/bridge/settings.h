@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "bridge/json.h"
 #include "net/conn.h"
+#include "wire/forwarded.h"
 
 #include <lua.h>
 #include <stdbool.h>
@@ -41,6 +42,7 @@ struct settings {
   enum log_format log_format;
   struct conn_limits conn;
   struct call_limits call;
+  struct forwarding proxies;             /* .trusted is owned */
   size_t lua_memory;                     /* bytes per worker */
   uint64_t grace_ms;                     /* for draining */
   uint64_t slice_warn_ms, slice_stop_ms; /* Lua running without waiting */

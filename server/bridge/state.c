@@ -13,6 +13,7 @@
 #include "bridge/lwsclient.h"
 #include "bridge/routes.h"
 #include "bridge/settings.h"
+#include "wire/network.h"
 #include "wire/origin.h"
 #include "wire/utf8.h"
 
@@ -222,6 +223,14 @@ static int l_is_origin_pattern(lua_State *L) {
   return 1;
 }
 
+static int l_is_network(lua_State *L) {
+  struct network network;
+  size_t n;
+  const char *s = luaL_checklstring(L, 1, &n);
+  lua_pushboolean(L, network_parse(s, n, &network));
+  return 1;
+}
+
 /* memory(): bytes of Lua memory in use, and the cap. */
 static int l_memory(lua_State *L) {
   const struct host *h = host_of(L);
@@ -259,6 +268,7 @@ static const luaL_Reg core[] = {
     {"group_discard", l_group_discard},
     {"groups_of", l_groups_of},
     {"head", l_head},
+    {"is_network", l_is_network},
     {"is_open", l_is_open},
     {"is_origin_pattern", l_is_origin_pattern},
     {"is_stopped", l_is_stopped},

@@ -128,7 +128,8 @@ function core.accept(conn, subprotocol, headers) end
 ---@return boolean
 function core.reject(conn, status, body, headers) end
 
---- A line with the client's address and port, then the request's head as it came.
+--- A line with the client's address and port, scheme and host, as trusted proxies tell them; then the
+--- request's head as it came.
 ---@param conn perigee.Conn
 ---@return string?
 function core.head(conn) end
@@ -229,6 +230,11 @@ function core.serve(routes) end
 ---@param pattern string
 ---@return boolean
 function core.is_origin_pattern(pattern) end
+
+--- Is this an IP address, or a network such as "10.0.0.0/8"?
+---@param text string
+---@return boolean
+function core.is_network(text) end
 
 ---@param value any
 ---@return string? text

@@ -31,6 +31,12 @@ Echo:rpc_method("scope", function(ctx)
   }
 end)
 
+--- Who asks, for which host.
+Echo:rpc_method("client", function(ctx)
+  local scope = ctx.scope
+  return { scope.client.address, scope.scheme, scope.host, scope.client.port > 0 }
+end)
+
 -- The same with other limits and rules for who may ask.
 local Small = perigee.consumer {
   path = "/echo/small",
