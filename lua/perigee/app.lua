@@ -1,7 +1,7 @@
 --- Apps: finds them, loads each into an environment of its own, and hands what they declare to C.
 local core = require("perigee.core")
 local consumer = require("perigee.consumer")
-local perigee = require("perigee")
+local perigee = require("perigee") --[[@as perigee.Face]]
 local report = require("perigee.report")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")

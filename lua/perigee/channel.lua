@@ -98,12 +98,16 @@ local function encoded(encoding, params, send)
   return send(M.convert(params, encoding.default), encoding.flags)
 end
 
+---@class perigee.NotifyOptions
+---@field except? perigee.Ctx|perigee.Instance|string|any[] who does not get it: a ctx, an instance, a channel, or a
+---list of them
+
 --- Sends a notification to every member of a group, or of several, once each.
 ---@param encoding perigee.Encoding?
 ---@param group string|string[]
 ---@param method string
 ---@param params? table
----@param opts? { except?: any }
+---@param opts? perigee.NotifyOptions
 ---@return integer reached members it was queued for on this worker
 function M.notify_group(encoding, group, method, params, opts)
   M.check(method, params, "notify_group")

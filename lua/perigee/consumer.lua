@@ -24,26 +24,46 @@ local M = {}
 ---@field subprotocols? string[] the first one the client also offers is chosen
 ---@field strict_ordering? boolean calls of one connection run one after the other
 ---@field raw? boolean no JSON-RPC on WebSockets: every frame goes to receive
----@field codec? { encode: fun(value: any): string, decode?: function } for results and notifications
+---@field codec? perigee.Codec for results and notifications, such as require "cjson"
 ---@field json_default? fun(value: any): any for values that JSON has no form for
----@field limits? table<string, integer> message, body, batch, calls, array, string, depth, method
+---@field limits? perigee.Limits
 ---@field timeout? number|false seconds for each method, default 30; false: none
----@field http_status? "ok"|"mapped"
+---@field http_status? "ok"|"mapped" "mapped": errors are HTTP 400, 404 and 500, not 200
 ---@field middleware? (fun(ctx: perigee.Ctx, next: fun(): any, any): any, any)[]
 ---@field discover? boolean answer rpc.discover; default in dev only
+
+---@class perigee.Codec
+---@field encode fun(value: any): string
+---@field decode? fun(text: string): any
+
+---@class perigee.Limits what a consumer may have other than the server
+---@field message? integer bytes of a WebSocket message
+---@field body? integer bytes of a POST body
+---@field batch? integer members of a batch
+---@field calls? integer calls in flight on a connection
+---@field array? integer items of an array in params
+---@field string? integer bytes of a string in params
+---@field depth? integer nesting of params
+---@field method? integer bytes of a method's name
 
 ---@class perigee.MethodOptions
 ---@field websocket? boolean callable over WebSocket, default true
 ---@field http? boolean callable over HTTP, default true
 ---@field timeout? number|false seconds; false: none
----@field params? table[] { { "room", "string" }, { "count", { "integer?", min = 1 } } }
----@field result? any schema of the result, held in dev and in tests
----@field doc? string
----@field permission? string|fun(ctx: perigee.Ctx): boolean
+---@field params? perigee.Param[] { { "room", "string" }, { "count", { "integer?", min = 1 } } }
+---@field result? perigee.SchemaSpec what the result is; held in dev and in tests
+---@field doc? string what the method does, for rpc.discover
+---@field permission? string|fun(ctx: perigee.Ctx): boolean a name for has_permission, or what decides itself
 ---@field hidden? boolean without permission it cannot be told from a method that does not exist
----@field deprecated? boolean
----@field errors? { code: integer, message: string }[] for the documentation
----@field examples? { name?: string, params?: any[], result?: any }[] for the documentation
+---@field deprecated? boolean for rpc.discover
+---@field errors? (perigee.Error|{ code: integer, message: string, data?: any })[] for rpc.discover
+---@field examples? perigee.Example[] for rpc.discover
+
+---@class perigee.Example
+---@field name? string
+---@field description? string
+---@field params? any[]
+---@field result? any
 
 local function is_a(kind)
   return function(v) return type(v) == kind end
@@ -211,7 +231,8 @@ end
 ---@field ctx_mt table
 ---@field instance_mt table
 
----@class perigee.Consumer
+--- In a hook, `self` is an instance: what an instance has can be called on it.
+---@class perigee.Consumer: perigee.Instance
 ---@field connect? fun(self: perigee.Instance): boolean?
 ---@field disconnect? fun(self: perigee.Instance, code: integer, reason: string)
 ---@field receive? fun(self: perigee.Instance, data: string, is_binary: boolean)
@@ -382,7 +403,7 @@ end
 ---@param group string|string[]
 ---@param method string
 ---@param values? table
----@param opts? { except?: any } a ctx, an instance, a channel, or a list of them
+---@param opts? perigee.NotifyOptions
 ---@return integer reached members it was queued for on this worker
 function Consumer:notify_group(group, method, values, opts)
   return channel.notify_group(record_of(self, "notify_group").encoding, group, method, values, opts)
@@ -399,7 +420,7 @@ end
 
 --- Sends an event to the consumers behind every connection in a group.
 ---@param group string
----@param event { type: string }
+---@param event perigee.Event
 ---@return integer reached
 function Consumer:group_send(group, event)
   record_of(self, "group_send")
@@ -408,7 +429,7 @@ end
 
 --- Sends an event to the consumer behind one connection.
 ---@param to string
----@param event { type: string }
+---@param event perigee.Event
 ---@return boolean sent
 function Consumer:send(to, event)
   record_of(self, "send")
@@ -417,7 +438,7 @@ end
 
 --- What this consumer does with an event of that type.
 ---@param kind string
----@param fn fun(self: perigee.Instance, event: table)
+---@param fn fun(self: perigee.Instance, event: perigee.Event)
 function Consumer:on_event(kind, fn)
   local record = record_of(self, "on_event")
   if type(kind) ~= "string" or kind == "" then error("on_event: the type must be a string that is not empty", 2) end

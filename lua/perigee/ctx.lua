@@ -22,19 +22,19 @@ local ENTRY <const> = 7
 local M = {}
 
 ---@class perigee.Ctx
----@field consumer perigee.Instance
----@field session table
----@field scope perigee.Scope
----@field user any
+---@field consumer perigee.Instance the caller's connection; over HTTP its request
+---@field session table the instance's
+---@field scope perigee.Scope the instance's
+---@field user any the instance's
 ---@field id any nil for notifications
 ---@field method string
----@field params any what the client sent
+---@field params any what the client sent, untouched
 ---@field version "2.0"|"1.0"
 ---@field transport "websocket"|"http"
 ---@field is_notification boolean
 ---@field in_batch boolean
 ---@field deadline number? perigee.now() at which the call times out; nil when it has no timeout
----@field log perigee.Log
+---@field log perigee.Log its lines name app, method and connection
 local Ctx = {}
 
 --- Sends a notification to the caller. Over HTTP there is nobody to send to: returns false.
@@ -49,7 +49,7 @@ end
 --- Calls a method of the client and waits for its answer.
 ---@param method string
 ---@param params? table
----@param opts? { timeout?: number } seconds, default 30
+---@param opts? perigee.CallOptions
 ---@return any result
 ---@return perigee.Error? err
 function Ctx:call(method, params, opts)

@@ -5,6 +5,10 @@ local lifecycle = require("perigee.lifecycle")
 
 local M = {}
 
+---@class perigee.Event
+---@field type string "room.kick"
+---@field [string] any
+
 --- Checks an event and makes the text that carries it: what handlers get are copies.
 ---@param event any
 ---@param what string
@@ -36,7 +40,7 @@ end
 
 --- Sends an event to every connection in a group.
 ---@param group string
----@param event table
+---@param event perigee.Event
 ---@return integer reached
 function M.group_send(group, event)
   local text, reached = encode(event, "group_send"), 0
@@ -48,7 +52,7 @@ end
 
 --- Sends an event to one connection.
 ---@param to string its channel
----@param event table
+---@param event perigee.Event
 ---@return boolean sent false when there is no such connection
 function M.send(to, event)
   local text = encode(event, "send")

@@ -19,7 +19,7 @@ end
 --- Sends a notification to every member.
 ---@param method string
 ---@param params? table
----@param opts? { except?: any }
+---@param opts? perigee.NotifyOptions
 ---@return integer reached
 function Group:notify(method, params, opts)
   return channel.notify_group(nil, self.name, method, params, opts)

@@ -10,6 +10,7 @@ local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
 local wait = require("perigee.wait")
 
+---@class perigee.Face
 local M = {}
 
 --- Makes the module for one app: what it declares and starts is known to be its own.
@@ -18,6 +19,7 @@ local M = {}
 function M.for_app(app)
   ---@class perigee
   local perigee = {
+    --- Version of the server.
     version = core.version,
     --- JSON's null, as it comes in params and goes out in results.
     null = core.null,
@@ -32,6 +34,7 @@ function M.for_app(app)
     spawn = wait.spawn,
     all = wait.all,
     await = wait.await,
+    --- Log lines that name the app.
     log = log.new { app = app.name },
   }
 
@@ -39,7 +42,7 @@ function M.for_app(app)
   ---@param name string|string[]
   ---@param method string
   ---@param params? table
-  ---@param opts? { except?: any } a ctx, an instance, a channel, or a list of them
+  ---@param opts? perigee.NotifyOptions
   ---@return integer reached members it was queued for on this worker
   function perigee.notify_group(name, method, params, opts)
     return channel.notify_group(nil, name, method, params, opts)
@@ -55,6 +58,8 @@ function M.for_app(app)
   end
 
   --- Calls fn for each signal of that name.
+  ---@overload fun(name: "client_connected"|"client_disconnected", fn: fun(event: perigee.ConnectionEvent))
+  ---@overload fun(name: perigee.CallSignal, fn: fun(event: perigee.CallEvent))
   ---@param name perigee.Signal
   ---@param fn fun(event: table)
   function perigee.on(name, fn)
@@ -117,4 +122,5 @@ function M.for_app(app)
   })
 end
 
-return M
+-- Apps get what for_app makes (perigee.app sees to that), and that is what their editors should show.
+return M --[[@as perigee]]

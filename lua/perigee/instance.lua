@@ -9,16 +9,21 @@ local M = {}
 
 ---@class perigee.Instance
 ---@field session table
----@field scope perigee.Scope
+---@field scope perigee.Scope the facts about the connection
 ---@field user any
----@field channel_name string? nil over HTTP
+---@field channel_name string? the address of this connection; nil over HTTP
 ---@field transport "websocket"|"http"
+---@field [string] any what the app sets
 ---@field package _conn integer
 ---@field package _record perigee.Record
 local Instance = {}
 
+---@class perigee.AcceptOptions
+---@field subprotocol? string
+---@field headers? table<string, string>
+
 --- Answers the handshake now instead of when connect returns.
----@param options? { subprotocol?: string, headers?: table<string, string> }
+---@param options? perigee.AcceptOptions
 ---@return boolean accepted false when the client is gone
 function Instance:accept(options)
   return lifecycle.accept(self, options)
@@ -72,7 +77,7 @@ end
 --- Calls a method of the client and waits for its answer.
 ---@param method string
 ---@param params? table
----@param opts? { timeout?: number } seconds, default 30
+---@param opts? perigee.CallOptions
 ---@return any result
 ---@return perigee.Error? err
 function Instance:call(method, params, opts)
@@ -98,7 +103,7 @@ end
 ---@param group string|string[]
 ---@param method string
 ---@param params? table
----@param opts? { except?: any }
+---@param opts? perigee.NotifyOptions
 ---@return integer reached
 function Instance:notify_group(group, method, params, opts)
   return channel.notify_group(self._record.encoding, group, method, params, opts)

@@ -12,12 +12,15 @@ local serial = 0
 --- Seconds a client has for its answer unless somebody says otherwise.
 M.DEFAULT_TIMEOUT = 30
 
+---@class perigee.CallOptions
+---@field timeout? number seconds, default 30
+
 --- Calls a method of the client and waits for its answer.
 ---@param encoding perigee.Encoding
 ---@param conn integer
 ---@param method string
 ---@param params? table
----@param opts? { timeout?: number }
+---@param opts? perigee.CallOptions
 ---@return any result nil with an error when the client answered with one, is gone, or took too long
 ---@return perigee.Error? err
 function M.call(encoding, conn, method, params, opts)

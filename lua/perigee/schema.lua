@@ -8,6 +8,26 @@ local spelling = require("perigee.spelling")
 
 local M = {}
 
+--- A schema as apps write it: a type's name, with a "?" when it is optional, or a table with the type first.
+---@alias perigee.SchemaSpec perigee.TypeName|perigee.SchemaTable
+---@alias perigee.TypeName
+---| "string" | "integer" | "number" | "boolean" | "array" | "object" | "any"
+---| "string?" | "integer?" | "number?" | "boolean?" | "array?" | "object?" | "any?"
+
+---@class perigee.SchemaTable
+---@field [1]? perigee.TypeName
+---@field type? perigee.TypeName in place of [1]
+---@field min? number least value; of strings: characters, of arrays: items
+---@field max? number
+---@field pattern? string Lua pattern of strings
+---@field enum? any[] the only values
+---@field items? perigee.SchemaSpec of arrays
+---@field fields? perigee.Param[]|table<string, perigee.SchemaSpec> of objects; there may be no others
+
+---@class perigee.Param
+---@field [1] string name
+---@field [2] perigee.SchemaSpec
+
 local null, array_mt = core.null, core.array_mt
 
 --- What a JSON value is called.

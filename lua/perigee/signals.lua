@@ -19,6 +19,19 @@ local M = {}
 ---| "server_started" {}
 ---| "server_draining" {}
 
+---@class perigee.ConnectionEvent
+---@field consumer perigee.Instance
+---@field code? integer client_disconnected
+---@field reason? string client_disconnected
+
+---@alias perigee.CallSignal "rpc_method_started"|"rpc_method_completed"|"rpc_method_failed"
+
+---@class perigee.CallEvent
+---@field ctx perigee.Ctx
+---@field result? any rpc_method_completed
+---@field error? perigee.Error|perigee.Fault rpc_method_failed
+---@field seconds? number how long it took: rpc_method_completed, rpc_method_failed
+
 M.names = {
   "client_connected", "client_disconnected", "rpc_method_started", "rpc_method_completed",
   "rpc_method_failed", "app_loaded", "app_reloaded", "app_reload_failed", "layer_down", "layer_up",

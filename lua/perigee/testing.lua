@@ -10,7 +10,7 @@ local apps = require("perigee.app")
 local call = require("perigee.call")
 local client = require("perigee.client")
 local core = require("perigee.core")
-local perigee = require("perigee")
+local perigee = require("perigee") --[[@as perigee.Face]]
 local testcore = require("perigee.core.testing")
 local uv = require("luv")
 
@@ -218,7 +218,11 @@ function TestClient:try(method, ...)
   return true, answer.result
 end
 
----@see perigee.TestClient.try
+--- As try, with named parameters.
+---@param method string
+---@param params table<string, any>
+---@return boolean ok
+---@return any result_or_error
 function TestClient:try_named(method, params)
   local answer = exchange(self, method, params)
   if answer.error then return false, answer.error end
@@ -440,6 +444,7 @@ function TestApp:post(path, text, headers)
   return self:request("POST", path, text, headers or { ["Content-Type"] = "application/json" })
 end
 
+--- GETs a path.
 ---@param path string
 ---@param headers? table<string, string>
 ---@return perigee.Response

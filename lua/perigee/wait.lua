@@ -123,7 +123,7 @@ end
 ---@field timers table<perigee.Timer, true>
 
 ---@class perigee.Timer
----@field owner perigee.TimerOwner
+---@field package owner perigee.TimerOwner
 local Timer = {}
 Timer.__index = Timer
 Timer.__name = "perigee.timer"
