@@ -1,5 +1,6 @@
 --- Waiting without blocking: sleep, spawn, await, all, timers.
 local core = require("perigee.core")
+local errors = require("perigee.errors")
 local report = require("perigee.report")
 
 local M = {}
@@ -110,6 +111,9 @@ function M.blocking(owner, module, name, ...)
   local folder = owner.dir and owner.dir:match("^(.*)/[^/]+$") or "."
   local task, wait = core.wait_open()
   local job = core.blocking(task, wait, folder, module, name, ...)
+  if not job then
+    error(errors.new { code = errors.codes.unavailable, message = "Too many blocking functions wait already" })
+  end
   core.park(nil, wait)
   local function settle(ok, ...)
     if ok then return ... end

@@ -21,7 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_MAX = 4 }; /* libuv's pool has four threads unless told otherwise */
+enum {
+  IDLE_MAX = 4,    /* libuv's pool has four threads unless told otherwise */
+  JOBS_MAX = 1024, /* of one worker, queued and under way */
+};
 
 struct blocking_state {
   struct blocking_state *next;
@@ -192,6 +195,7 @@ static void job_free(struct job *job) {
 static void on_worked(uv_work_t *work, int status) {
   struct job *job = (struct job *)work;
   (void)status;
+  job->host->blocking.n_jobs--;
   job->is_working = false;
   if (job->is_dropped)
     job_free(job);
@@ -228,6 +232,7 @@ int l_blocking(lua_State *L) {
   const char *folder = luaL_checkstring(L, 3), *module = luaL_checkstring(L, 4),
              *function = luaL_checkstring(L, 5), *what;
   int n = lua_gettop(L) - 5;
+  if (h->blocking.n_jobs >= JOBS_MAX) return 0;
   struct job **box = lua_newuserdatauv(L, sizeof *box, 0);
   *box = NULL;
   if (luaL_newmetatable(L, metatable)) {
@@ -250,6 +255,7 @@ int l_blocking(lua_State *L) {
         L, "perigee.blocking: %s cannot cross to another state: only plain values can", what);
   job->is_working = uv_queue_work(&h->worker.loop, &job->work, on_pool, on_worked) == 0;
   if (!job->is_working) return luaL_error(L, "perigee.blocking: the thread pool refuses work");
+  h->blocking.n_jobs++;
   return 1;
 }
 

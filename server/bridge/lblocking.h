@@ -18,6 +18,7 @@ struct blocking {
   uv_mutex_t lock;
   struct blocking_state *idle;
   unsigned n_idle;
+  unsigned n_jobs; /* queued and under way; the worker's alone */
 };
 
 void blocking_init(struct host *h);
@@ -25,7 +26,8 @@ void blocking_init(struct host *h);
 void blocking_fini(struct host *h);
 
 /* For Lua: core.blocking(task, wait, folder, module, function, ...): begins; returns a job. The
- * wait is woken when it is done; then job() returns true and the results, or false and an error. */
+ * wait is woken when it is done; then job() returns true and the results, or false and an error.
+ * Returns nothing when too many jobs wait already. */
 int l_blocking(lua_State *L);
 /* core.blocking_forget(): apps were loaded anew, so states with their old modules go. */
 int l_blocking_forget(lua_State *L);

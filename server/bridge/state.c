@@ -394,11 +394,24 @@ static void prepend_path(lua_State *L, const char *folder) {
   lua_pop(L, 2);
 }
 
+static int not_for_apps(lua_State *L) {
+  return luaL_error(L, "uv.%s is not for apps: the loop is the server's",
+                    lua_tostring(L, lua_upvalueindex(1)));
+}
+
 static int open_luv(lua_State *L) {
   struct host *h = host_of(L);
+  /* they would stop, re-enter or close the loop; walk takes each handle for one of luv's */
+  static const char *const not_these[] = {"run", "stop", "walk", "loop_close"};
   luv_set_loop(h->L, &h->worker.loop);
   luv_set_callback(h->L, task_callback); /* or an error in one would end the process */
-  return luaopen_luv(L);
+  luaopen_luv(L);
+  for (size_t i = 0; i < sizeof not_these / sizeof *not_these; i++) {
+    lua_pushstring(L, not_these[i]);
+    lua_pushcclosure(L, not_for_apps, 1);
+    lua_setfield(L, -2, not_these[i]);
+  }
+  return 1;
 }
 
 static int open_libraries(lua_State *L) {

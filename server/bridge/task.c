@@ -186,7 +186,7 @@ static int make_thread(lua_State *L) {
 
 static struct task *task_make(struct host *h) {
   struct tasks *ts = &h->tasks;
-  if (ts->n_slots == 1u << SLOT_BITS) return NULL;
+  if (ts->n_vacant == 0 && ts->n_slots == 1u << SLOT_BITS) return NULL;
   struct task *t = mem_zalloc(sizeof *t);
   t->host = h;
   if (!task_protect(h, make_thread, t, 0)) { /* Lua's memory is exhausted */
@@ -194,18 +194,16 @@ static struct task *task_make(struct host *h) {
     free(t);
     return NULL;
   }
-  uint32_t slot = 0;
-  if (ts->n_live == ts->n_slots) {
-    slot = ts->n_slots;
-    ts->n_slots = slot ? slot * 2 : 16;
+  if (ts->n_vacant == 0) {
+    uint32_t old = ts->n_slots;
+    ts->n_slots = old ? old * 2 : 16;
     ts->slots = mem_realloc(ts->slots, ts->n_slots * sizeof *ts->slots);
-    memset(ts->slots + slot, 0, (ts->n_slots - slot) * sizeof *ts->slots);
-  } else {
-    while (ts->slots[slot]) slot++;
+    memset(ts->slots + old, 0, (ts->n_slots - old) * sizeof *ts->slots);
+    ts->vacant = mem_realloc(ts->vacant, ts->n_slots * sizeof *ts->vacant);
+    for (uint32_t i = ts->n_slots; i-- > old;) ts->vacant[ts->n_vacant++] = i;
   }
-  t->slot = slot;
-  ts->slots[slot] = t;
-  ts->n_live++;
+  t->slot = ts->vacant[--ts->n_vacant];
+  ts->slots[t->slot] = t;
   return t;
 }
 
@@ -251,7 +249,7 @@ static void task_end(struct task *t) {
   if (ts->n_free >= FREE_MAX) {
     luaL_unref(h->L, LUA_REGISTRYINDEX, t->anchor);
     ts->slots[t->slot] = NULL;
-    ts->n_live--;
+    ts->vacant[ts->n_vacant++] = t->slot;
     free(t);
     return;
   }
@@ -273,6 +271,7 @@ void tasks_fini(struct host *h) {
     free(t);
   }
   free(ts->slots);
+  free(ts->vacant);
   *ts = (struct tasks){0};
 }
 

@@ -82,7 +82,8 @@ enum task_state { TASK_FREE, TASK_READY, TASK_RUNNING, TASK_WAITING };
 struct tasks {
   struct task **slots;
   uint32_t n_slots;
-  uint32_t n_live;
+  uint32_t *vacant; /* owned stack: slots without a task */
+  uint32_t n_vacant;
   uint64_t serial; /* of the last task begun */
   struct task *free;
   uint32_t n_free;

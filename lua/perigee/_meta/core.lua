@@ -105,7 +105,7 @@ function core.is_stopping() end
 ---@param module string
 ---@param name string
 ---@param ... any plain values
----@return fun(): boolean, any
+---@return (fun(): boolean, any)? job nil when too many wait already
 function core.blocking(task, wait, folder, module, name, ...) end
 
 --- Modules were loaded anew: threads load them again.
