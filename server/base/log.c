@@ -16,6 +16,8 @@ static struct {
   bool is_coloured;
 } out = {.fd = 2, .level = LOG_INFO};
 
+static _Thread_local unsigned worker; /* index + 1; 0: none */
+
 static const char *const names[LOG_LEVELS] = {"error", "warn", "info", "debug"};
 
 void log_open(int fd, enum log_level level, enum log_format format, bool is_coloured) {
@@ -27,6 +29,10 @@ void log_open(int fd, enum log_level level, enum log_format format, bool is_colo
 
 void log_set_level(enum log_level level) {
   atomic_store(&out.level, (int)level);
+}
+
+void log_worker(unsigned index) {
+  worker = index + 1;
 }
 
 bool log_is_on(enum log_level level) {
@@ -116,6 +122,7 @@ bool log_begin(struct log_line *l, enum log_level level, const char *event) {
     for (const char *p = event; *p; p++)
       put(l, (unsigned char)*p < 0x20 || *p == 0x7f ? " " : p, 1);
   }
+  if (worker) log_uint(l, "worker", worker - 1);
   return true;
 }
 

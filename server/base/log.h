@@ -30,6 +30,8 @@ struct log_line {
 /* Call once before threads start. fd stays the caller's. is_coloured is for LOG_TEXT only. */
 void log_open(int fd, enum log_level level, enum log_format format, bool is_coloured);
 void log_set_level(enum log_level level);
+/* Lines of this thread say which worker it is. */
+void log_worker(unsigned index);
 bool log_is_on(enum log_level level);
 /* "error" "warn" "info" "debug" -> the level, or -1. */
 int log_level_from_name(const char *name);
