@@ -9,9 +9,12 @@
 #include "base/mem.h"
 #include "net/worker.h"
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { BACKLOG = 4096 }; /* the kernel cuts it to net.core.somaxconn */
 
@@ -69,6 +72,33 @@ static int resolve(const char *address, unsigned port, struct sockaddr_storage *
   return uv_ip6_addr(address, (int)port, (struct sockaddr_in6 *)out);
 }
 
+static unsigned port_of(const struct sockaddr_storage *sa) {
+  return ntohs(sa->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)sa)->sin6_port
+                                         : ((const struct sockaddr_in *)sa)->sin_port);
+}
+
+int listener_reserve(const char *address, unsigned *port, int *fd) {
+  struct sockaddr_storage sa;
+  socklen_t len = sizeof sa;
+  int on = 1, error = resolve(address, *port, &sa);
+  if (error) return error;
+  *fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (*fd < 0) return uv_translate_sys_error(errno);
+  /* bound while it does not share, so this fails when anybody is there; shared from then on */
+  socklen_t size =
+      sa.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+  if (setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+      bind(*fd, (struct sockaddr *)&sa, size) == 0 &&
+      setsockopt(*fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
+      getsockname(*fd, (struct sockaddr *)&sa, &len) == 0) {
+    *port = port_of(&sa);
+    return 0;
+  }
+  error = uv_translate_sys_error(errno);
+  close(*fd);
+  return error;
+}
+
 int listener_open(struct worker *w, const char *address, unsigned *port, bool is_shared) {
   struct sockaddr_storage sa;
   int len = sizeof sa;
@@ -96,8 +126,7 @@ int listener_open(struct worker *w, const char *address, unsigned *port, bool is
     uv_close((uv_handle_t *)&listener->tcp, on_closed);
     return error;
   }
-  *port = ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&sa)->sin6_port
-                                         : ((struct sockaddr_in *)&sa)->sin_port);
+  *port = port_of(&sa);
   listener->next = w->listeners;
   w->listeners = listener;
   return 0;

@@ -14,6 +14,11 @@ struct worker;
  * Returns 0 or a negative libuv error. */
 int listener_open(struct worker *w, const char *address, unsigned *port, bool is_shared);
 
+/* Holds an address for workers that will share it, so that a process which has it already is
+ * noticed although sharing is allowed. Port 0 is filled in. *fd: close it when the workers listen.
+ * Returns 0 or a negative libuv error. */
+int listener_reserve(const char *address, unsigned *port, int *fd);
+
 /* Stops listening everywhere in this worker. */
 void listeners_close(struct worker *w);
 

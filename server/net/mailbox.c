@@ -45,29 +45,41 @@ void mailbox_fini(struct mailbox *box) {
   uv_mutex_destroy(&box->lock);
 }
 
-static bool post(struct mailbox *box, struct mail *mail, bool is_limited) {
-  uv_mutex_lock(&box->lock);
-  bool is_taken = !box->is_closed;
-  if (is_limited && (box->count >= box->max_count || box->weight + mail->weight > box->max_weight))
-    is_taken = false;
+/* Under the lock, so that no uv_async_send can follow the uv_close in mailbox_close. */
+static void append(struct mailbox *box, struct mail *mail) {
   bool was_empty = box->first == NULL;
-  if (is_taken) {
-    mail->next = NULL;
-    *box->last = mail;
-    box->last = &mail->next;
-    box->count++;
-    box->weight += mail->weight;
-    /* under the lock, so that it cannot follow the uv_close in mailbox_close */
-    if (was_empty) uv_async_send(&box->async);
-  }
-  uv_mutex_unlock(&box->lock);
-  return is_taken;
+  mail->next = NULL;
+  *box->last = mail;
+  box->last = &mail->next;
+  box->count++;
+  box->weight += mail->weight;
+  if (was_empty) uv_async_send(&box->async);
+}
+
+static bool has_room(const struct mailbox *box, const struct mail *mail) {
+  return box->count < box->max_count && box->weight + mail->weight <= box->max_weight;
 }
 
 bool mailbox_post(struct mailbox *box, struct mail *mail) {
-  return post(box, mail, true);
+  mail->next = NULL;
+  return mailbox_post_chain(box, mail) == NULL;
+}
+
+struct mail *mailbox_post_chain(struct mailbox *box, struct mail *first) {
+  uv_mutex_lock(&box->lock);
+  while (first && !box->is_closed && has_room(box, first)) {
+    struct mail *mail = first;
+    first = mail->next;
+    append(box, mail);
+  }
+  uv_mutex_unlock(&box->lock);
+  return first;
 }
 
 bool mailbox_post_control(struct mailbox *box, struct mail *mail) {
-  return post(box, mail, false);
+  uv_mutex_lock(&box->lock);
+  bool is_taken = !box->is_closed;
+  if (is_taken) append(box, mail);
+  uv_mutex_unlock(&box->lock);
+  return is_taken;
 }

@@ -40,12 +40,17 @@ void mailbox_open(struct mailbox *box, uv_loop_t *loop, uint32_t max_count, uint
 /* Loop's thread. What still lies in the box is delivered before this returns; later posts fail. */
 void mailbox_close(struct mailbox *box);
 
-/* When no thread can post any more and the loop has ended. */
+/* When no thread can post any more (posting to a closed box is allowed until then) and the loop has
+ * ended. */
 void mailbox_fini(struct mailbox *box);
 
 /* Takes the mail when it returns true. False: the box is full or closed, the mail is still the
  * caller's, who counts the drop. Any thread. */
 bool mailbox_post(struct mailbox *box, struct mail *mail);
+
+/* Posts a chain of mail, linked by `next`, with one lock and one wake-up. Returns what did not fit,
+ * a chain that is still the caller's, or NULL. Any thread. */
+struct mail *mailbox_post_chain(struct mailbox *box, struct mail *first);
 
 /* For control mail, which must arrive: has no limit, so only for what is rare. False: closed. */
 bool mailbox_post_control(struct mailbox *box, struct mail *mail);

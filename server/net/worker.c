@@ -20,13 +20,18 @@ enum {
   MAIL_COUNT = 64 * 1024,
   MAIL_BYTES = 64 * 1024 * 1024,
   SLOT_BITS = 24, /* ids are generation << 24 | slot */
+  CHUNK_BITS = 12,
+  CHUNK = 1 << CHUNK_BITS, /* slots that are allocated at once */
 };
+_Static_assert(CHUNK_BITS + 12 == SLOT_BITS && CONN_CHUNKS == 1 << 12, "every slot has a chunk");
 
 struct conn_slot {
-  struct conn *conn;   /* NULL: free */
-  uint32_t next_free;  /* when free */
-  uint32_t generation; /* goes up at each use, so that old ids find nothing */
+  struct conn *conn;  /* NULL: free */
+  uint32_t next_free; /* when free */
+  /* counts uses << 1, so that old ids find nothing; bit 0: frames can be sent to it */
+  atomic_uint_fast64_t state;
 };
+enum { REACHABLE = 1 };
 
 /* ---- the turn -------------------------------------------------------------------------------- */
 
@@ -65,6 +70,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   w->is_hurried = false; /* whatever happens from here on and makes work sets it again */
   if (w->events.turn && w->events.turn(w->owner)) w->is_hurried = true;
   feed_unpaused(w);
+  if (w->events.turned) w->events.turned(w->owner);
   flush_all(w);
   if (w->is_closed) return; /* in this very turn: a closed handle must not be started */
   if (w->is_hurried || w->unpaused)
@@ -113,9 +119,15 @@ size_t worker_read_size(void) {
   return READ_BUFFER;
 }
 
+static struct conn_slot *slot_at(const struct worker *w, uint64_t slot) {
+  /* relaxed: on the worker's own thread, which wrote it */
+  return atomic_load_explicit(&w->chunks[slot >> CHUNK_BITS], memory_order_relaxed) +
+         (slot & (CHUNK - 1));
+}
+
 void worker_each_conn(struct worker *w, void (*fn)(struct conn *conn, void *arg), void *arg) {
   for (uint32_t i = 0; i < w->n_slots; i++)
-    if (w->slots[i].conn) fn(w->slots[i].conn, arg);
+    if (slot_at(w, i)->conn) fn(slot_at(w, i)->conn, arg);
 }
 
 static void drain_one(struct conn *conn, void *arg) {
@@ -163,11 +175,14 @@ bool worker_fini(struct worker *w) {
   bool is_clean = uv_loop_close(&w->loop) == 0;
   if (!is_clean) uv_walk(&w->loop, report_handle, NULL);
   http_conns_fini(w);
-  mailbox_fini(&w->mailbox);
   builder_fini(&w->out);
-  free(w->slots);
   free(w->read_buffer);
   return is_clean;
+}
+
+void worker_free(struct worker *w) {
+  mailbox_fini(&w->mailbox);
+  for (uint32_t i = 0; i < w->n_slots; i += CHUNK) free(slot_at(w, i));
 }
 
 const char *worker_date(struct worker *w) {
@@ -182,27 +197,34 @@ const char *worker_date(struct worker *w) {
 
 /* ---- ids ------------------------------------------------------------------------------------- */
 
-void worker_add_conn(struct worker *w, struct conn *conn) {
-  if (w->free_slot == UINT32_MAX) {
-    uint32_t n = w->n_slots ? w->n_slots * 2 : 64;
-    check(n <= 1u << SLOT_BITS);
-    w->slots = mem_realloc(w->slots, n * sizeof *w->slots);
-    for (uint32_t i = n; i-- > w->n_slots;) {
-      w->slots[i] = (struct conn_slot){.next_free = w->free_slot};
-      w->free_slot = i;
-    }
-    w->n_slots = n;
+static void add_chunk(struct worker *w) {
+  check(w->n_slots < 1u << SLOT_BITS);
+  struct conn_slot *chunk = mem_zalloc(CHUNK * sizeof *chunk);
+  atomic_store_explicit(&w->chunks[w->n_slots >> CHUNK_BITS], chunk, memory_order_release);
+  for (uint32_t i = CHUNK; i-- > 0;) {
+    chunk[i].next_free = w->free_slot;
+    w->free_slot = w->n_slots + i;
   }
-  struct conn_slot *slot = &w->slots[w->free_slot];
+  w->n_slots += CHUNK;
+}
+
+static uint64_t state_of(const struct conn_slot *slot) {
+  return atomic_load_explicit(&slot->state, memory_order_relaxed);
+}
+
+void worker_add_conn(struct worker *w, struct conn *conn) {
+  if (w->free_slot == UINT32_MAX) add_chunk(w);
+  struct conn_slot *slot = slot_at(w, w->free_slot);
   conn->slot = w->free_slot;
   w->free_slot = slot->next_free;
   slot->conn = conn;
-  slot->generation++;
+  atomic_store_explicit(&slot->state, (state_of(slot) | REACHABLE) + 1, memory_order_relaxed);
   w->n_conns++;
 }
 
 void worker_remove_conn(struct worker *w, struct conn *conn) {
-  struct conn_slot *slot = &w->slots[conn->slot];
+  struct conn_slot *slot = slot_at(w, conn->slot);
+  worker_set_reachable(w, conn, false);
   slot->conn = NULL;
   slot->next_free = w->free_slot;
   w->free_slot = conn->slot;
@@ -210,11 +232,25 @@ void worker_remove_conn(struct worker *w, struct conn *conn) {
 }
 
 uint64_t conn_id(const struct conn *conn) {
-  return (uint64_t)conn->worker->slots[conn->slot].generation << SLOT_BITS | conn->slot;
+  return state_of(slot_at(conn->worker, conn->slot)) >> 1 << SLOT_BITS | conn->slot;
 }
 
 struct conn *worker_conn(const struct worker *w, uint64_t id) {
-  uint64_t slot = id & ((1u << SLOT_BITS) - 1);
-  if (slot >= w->n_slots || w->slots[slot].generation != id >> SLOT_BITS) return NULL;
-  return w->slots[slot].conn;
+  uint64_t index = id & ((1u << SLOT_BITS) - 1);
+  if (index >= w->n_slots) return NULL;
+  struct conn_slot *slot = slot_at(w, index);
+  return state_of(slot) >> 1 == id >> SLOT_BITS ? slot->conn : NULL;
+}
+
+bool worker_reaches(struct worker *w, uint64_t id) {
+  uint64_t index = id & ((1u << SLOT_BITS) - 1);
+  struct conn_slot *chunk =
+      atomic_load_explicit(&w->chunks[index >> CHUNK_BITS], memory_order_acquire);
+  return chunk && state_of(&chunk[index & (CHUNK - 1)]) == (id >> SLOT_BITS << 1 | REACHABLE);
+}
+
+void worker_set_reachable(struct worker *w, const struct conn *conn, bool is_reachable) {
+  struct conn_slot *slot = slot_at(w, conn->slot);
+  uint64_t state = state_of(slot) & ~(uint64_t)REACHABLE;
+  atomic_store_explicit(&slot->state, state | (is_reachable ? REACHABLE : 0), memory_order_relaxed);
 }

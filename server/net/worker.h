@@ -21,9 +21,13 @@
 struct http_conn;
 struct listener;
 
+enum { CONN_CHUNKS = 4096 };
+
 struct worker_events {
   /* Work that is ready: resume coroutines. Returns true when some is left for the next turn. */
   bool (*turn)(void *owner);
+  /* All of a turn's work is done, what it sent leaves next: post mail to other threads. */
+  void (*turned)(void *owner);
   /* Mail posted to worker.mailbox; owns the mail. */
   mailbox_fn *mail;
 };
@@ -42,7 +46,8 @@ struct worker {
   uv_prepare_t prepare;
   uv_idle_t idle; /* runs only while work is left over: keeps the loop from sleeping */
 
-  struct conn_slot *slots; /* id -> connection */
+  /* id -> connection: chunks that never move, as other threads look into them */
+  _Atomic(struct conn_slot *) chunks[CONN_CHUNKS];
   uint32_t n_slots, free_slot, n_conns;
   uint32_t max_conns;
   size_t upper_size; /* bytes behind each conn for the floor above */
@@ -78,8 +83,11 @@ void worker_cut(struct worker *w);
 
 /* Closes what worker_open opened; then run the loop until it returns, then worker_fini. */
 void worker_close(struct worker *w);
-/* After the loop has returned. Returns false when handles are left, which it logs by type. */
+/* After the loop has returned. Returns false when handles are left, which it logs by type. Other
+ * threads may still post mail, which is refused, and ask worker_reaches. */
 bool worker_fini(struct worker *w);
+/* When no other thread can do that any more. */
+void worker_free(struct worker *w);
 
 /* Milliseconds; see deadline.h. */
 static inline uint64_t worker_now(const struct worker *w) {
@@ -91,6 +99,11 @@ const char *worker_date(struct worker *w);
 
 /* The connection with that id, or NULL when it is gone. */
 struct conn *worker_conn(const struct worker *w, uint64_t id);
+
+/* Can a channel of that id be sent to? Any thread; the worker's own thread says so with
+ * worker_set_reachable, and only for a connection that is there. */
+bool worker_reaches(struct worker *w, uint64_t id);
+void worker_set_reachable(struct worker *w, const struct conn *conn, bool is_reachable);
 
 /* Calls fn for each connection; fn may close it. */
 void worker_each_conn(struct worker *w, void (*fn)(struct conn *conn, void *arg), void *arg);

@@ -176,7 +176,9 @@ static int stop(void **state) {
   peer = -1;
   worker_close(&w);
   uv_run(&w.loop, UV_RUN_DEFAULT);
-  return worker_fini(&w) ? 0 : -1; /* false when handles are left */
+  bool is_clean = worker_fini(&w); /* false when handles are left */
+  worker_free(&w);
+  return is_clean ? 0 : -1;
 }
 
 /* Turns until nothing happens any more. */
