@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef PERIGEE_LAYER_H
+#define PERIGEE_LAYER_H
+
+#include "base/metrics.h"
+#include "hub/parcel.h"
+#include "hub/shared.h"
+#include "hub/topics.h"
+
+#include <stdatomic.h>
+
+/* layer.c -- the channel layer: what the workers of a process share, and how they reach each other.
+ *
+ *   worker ──outbox──▶ worker           the same process: mail, bodies shared by reference
+ *      └─────outbox──▶ broker ─▶ Redis  other machines, when there is a Redis
+ *
+ * Made before the workers, gone after them. Any thread. */
+
+struct worker;
+
+struct layer {
+  uint64_t node;                                       /* random name of this process, never 0 */
+  unsigned n;                                          /* workers, 1 to TOPIC_WORKERS_MAX */
+  _Atomic(struct worker *) workers[TOPIC_WORKERS_MAX]; /* NULL until one has opened */
+  _Atomic(struct mailbox *) broker;                    /* NULL: the memory layer */
+  atomic_bool is_up;                                   /* the broker reaches Redis */
+  struct topics topics;
+  struct shared shared;
+  struct metrics metrics; /* written by the broker's thread */
+};
+
+void layer_init(struct layer *layer, unsigned n_workers, uint64_t shared_max);
+/* When all workers are gone. */
+void layer_fini(struct layer *layer);
+
+/* Others may send mail to this worker from now on; no more, as it ends. Its memory stays until all
+ * workers have ended. */
+void layer_enlist(struct layer *layer, struct worker *w);
+void layer_dismiss(struct layer *layer, struct worker *w);
+
+struct worker *layer_worker(struct layer *layer, unsigned index);
+struct mailbox *layer_broker(struct layer *layer);
+
+/* Posts at once, from any thread. False when the box was full or closed: counted in `dropped`, and
+ * the parcel is gone. Control mail has no limit. */
+bool layer_post(struct layer *layer, unsigned worker, struct parcel *p);
+bool layer_post_broker(struct layer *layer, struct parcel *p);
+
+/* A worker's mail of one turn, posted when the turn ends: one lock and one wake-up per addressee,
+ * and the order of sending is kept. Worker's thread only. */
+struct outbox {
+  struct layer *layer;
+  struct metrics *metrics; /* the worker's: drops are counted there */
+  uint64_t waiting;        /* a bit per worker with mail in its lane */
+  struct lane {
+    struct mail *first, **last;
+  } lanes[TOPIC_WORKERS_MAX];
+  struct lane broker; /* first NULL: nothing */
+};
+
+void outbox_init(struct outbox *o, struct layer *layer, struct metrics *metrics);
+void outbox_add(struct outbox *o, unsigned worker, struct parcel *p);
+/* Only when there is a broker. */
+void outbox_add_broker(struct outbox *o, struct parcel *p);
+/* Posts all. Turn's end. */
+void outbox_flush(struct outbox *o);
+
+/* Releases the topic, if any, and frees. */
+void layer_discard(struct layer *layer, struct parcel *p);
+
+#endif
