@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* main.c -- reads the command line, starts the workers, waits for signals, stops in order. */
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/command.h"
 #include "bridge/host.h"
+#include "hub/broker.h"
+#include "net/listener.h"
 #include "wire/handshake.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -21,7 +23,8 @@ struct crew {
   uv_thread_t thread;
   struct host host;
   struct control *control;
-  uv_sem_t done, go; /* a step is done; take the next */
+  uv_sem_t done, go;   /* a step is done; take the next */
+  atomic_bool is_over; /* it will do nothing any more but end */
   bool is_ok;
   bool is_clean;
   bool is_cancelled; /* after `go`: end instead */
@@ -35,9 +38,15 @@ struct control {
   uv_async_t ended; /* a worker's thread has ended its loop */
   uv_timer_t watchdog;
   struct crew *crews;
-  unsigned n, n_ended;
+  unsigned n;
   bool is_stopping;
   struct settings settings;
+  struct layer layer;
+  struct redis_url redis; /* host NULL: the memory layer */
+  struct broker broker;   /* when there is a Redis */
+  unsigned ports[LISTEN_MAX];
+  int reserved[LISTEN_MAX]; /* sockets that hold the ports until all workers listen */
+  unsigned n_reserved;
 };
 
 static void raise_file_limit(void) {
@@ -47,22 +56,18 @@ static void raise_file_limit(void) {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static void name_node(char out[static 17]) {
-  unsigned char bytes[8];
-  check(getrandom(bytes, sizeof bytes, 0) == sizeof bytes);
-  for (size_t i = 0; i < sizeof bytes; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
-}
-
 /* ---- a worker's thread ----------------------------------------------------------------------- */
 
 static void crew_main(void *arg) {
   struct crew *crew = arg;
   const struct settings *settings = &crew->control->settings;
   unsigned index = (unsigned)(crew - crew->control->crews);
-  crew->is_ok = host_open(&crew->host, index, settings, &crew->error);
+  if (settings->workers > 1) log_worker(index);
+  crew->is_ok = host_open(&crew->host, index, settings, &crew->control->layer, &crew->error);
   uv_sem_post(&crew->done);
   uv_sem_wait(&crew->go);
   if (crew->is_ok && !crew->is_cancelled) {
+    memcpy(crew->ports, crew->control->ports, sizeof crew->ports);
     crew->is_ok = host_listen(&crew->host, crew->ports, &crew->error);
     if (crew->is_ok && index == 0) host_announce(&crew->host, crew->ports);
   }
@@ -73,6 +78,7 @@ static void crew_main(void *arg) {
     host_run(&crew->host);
   }
   crew->is_clean = host_close(&crew->host);
+  atomic_store(&crew->is_over, true);
   uv_async_send(&crew->control->ended);
 }
 
@@ -118,31 +124,88 @@ static void on_watchdog(uv_timer_t *timer) {
 
 static void on_ended(uv_async_t *async) {
   struct control *c = async->data;
-  uv_close((uv_handle_t *)&c->watchdog, NULL);
-  /* sends are coalesced, so look at the threads themselves: each is about to end */
+  /* sends are coalesced, so look at all; until the last one is over this loop must go on, as the
+   * others' messages go through it */
+  for (unsigned i = 0; i < c->n; i++)
+    if (!atomic_load(&c->crews[i].is_over)) return;
   for (unsigned i = 0; i < c->n; i++) uv_thread_join(&c->crews[i].thread);
+  uv_close((uv_handle_t *)&c->watchdog, NULL);
   for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
   uv_close((uv_handle_t *)async, NULL);
+  if (c->redis.host) broker_close(&c->broker);
 }
 
-static int serve(struct control *c) {
-  static const int signals[3] = {SIGINT, SIGTERM, SIGHUP};
+/* ---- the layer and the ports -------------------------------------------------------------------
+ */
+
+/* False, having said why, when Redis does not want us; one that is away may come later. */
+static bool open_layer(struct control *c) {
   const struct settings *s = &c->settings;
-  bool is_clean = true;
-  log_open(STDERR_FILENO, s->log_level, s->log_format,
-           s->log_format == LOG_TEXT && isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
-  c->n = s->workers;
+  const char *why;
+  if (!s->layer) return true;
+  if (!redis_url_parse(s->layer, &c->redis, &why)) {
+    fprintf(stderr, "perigee: setting layer: %s\n", why);
+    return false;
+  }
+  broker_open(&c->broker, &c->layer, &c->loop,
+              (struct broker_options){
+                  .url = &c->redis, .prefix = s->layer_prefix, .timeout_ms = s->layer_ms});
+  if (broker_settle(&c->broker, &why)) return true;
+  fprintf(stderr, "perigee: setting layer: %s refuses: %s -- check user, password and database\n",
+          c->redis.shown, why);
+  return false;
+}
+
+/* With several workers the ports are taken here: a second server on the same port is an error, not
+ * a silent partner. */
+static bool reserve_ports(struct control *c) {
+  const struct settings *s = &c->settings;
+  for (unsigned i = 0; i < s->n_listen; i++) {
+    c->ports[i] = s->listen[i].port;
+    if (c->n == 1) continue;
+    int code = listener_reserve(s->listen[i].address, &c->ports[i], &c->reserved[c->n_reserved]);
+    if (code == 0) {
+      c->n_reserved++;
+      continue;
+    }
+    char *error = host_listen_error(s, i, code);
+    fprintf(stderr, "perigee: %s\n", error);
+    free(error);
+    return false;
+  }
+  return true;
+}
+
+static void start_crews(struct control *c) {
   c->crews = mem_zalloc(c->n * sizeof *c->crews);
-  check(uv_loop_init(&c->loop) == 0);
-  check(uv_async_init(&c->loop, &c->ended, on_ended) == 0);
-  c->ended.data = c;
   for (unsigned i = 0; i < c->n; i++) {
     struct crew *crew = &c->crews[i];
     crew->control = c;
     check(uv_sem_init(&crew->done, 0) == 0 && uv_sem_init(&crew->go, 0) == 0);
     check(uv_thread_create(&crew->thread, crew_main, crew) == 0);
   }
-  /* until the apps are loaded a signal ends the process the usual way: nothing is lost by it */
+}
+
+static bool end_crews(struct control *c) {
+  bool is_clean = true;
+  for (unsigned i = 0; i < c->n; i++) {
+    is_clean = is_clean && c->crews[i].is_clean;
+    uv_sem_destroy(&c->crews[i].done);
+    uv_sem_destroy(&c->crews[i].go);
+    free(c->crews[i].error);
+  }
+  if (c->redis.host) broker_fini(&c->broker); /* what it still sends finds closed mailboxes */
+  for (unsigned i = 0; i < c->n; i++) host_free(&c->crews[i].host);
+  free(c->crews);
+  return is_clean;
+}
+
+/* Until the workers are there a signal ends the process the usual way: nothing is lost by it. */
+static bool run_crews(struct control *c) {
+  static const int signals[3] = {SIGINT, SIGTERM, SIGHUP};
+  check(uv_async_init(&c->loop, &c->ended, on_ended) == 0);
+  c->ended.data = c;
+  start_crews(c);
   bool is_up = step_done(c);
   for (int i = 0; i < 3; i++) {
     uv_signal_init(&c->loop, &c->signals[i]);
@@ -150,31 +213,50 @@ static int serve(struct control *c) {
     uv_signal_start(&c->signals[i], on_signal, signals[i]);
   }
   is_up = step_done(c) && is_up;
+  for (unsigned i = 0; i < c->n_reserved; i++) close(c->reserved[i]);
   uv_timer_init(&c->loop, &c->watchdog);
   c->watchdog.data = c;
   uv_timer_start(&c->watchdog, on_watchdog, WATCHDOG_MS, WATCHDOG_MS);
   uv_run(&c->loop, UV_RUN_DEFAULT);
-  for (unsigned i = 0; i < c->n; i++) {
-    is_clean = is_clean && c->crews[i].is_clean;
-    uv_sem_destroy(&c->crews[i].done);
-    uv_sem_destroy(&c->crews[i].go);
-    free(c->crews[i].error);
-  }
-  free(c->crews);
-  check(uv_loop_close(&c->loop) == 0);
+  bool is_clean = end_crews(c);
   if (is_up) log_say(LOG_INFO, "stopped");
-  return is_up && is_clean ? 0 : 1;
+  return is_up && is_clean;
+}
+
+static int serve(struct control *c) {
+  const struct settings *s = &c->settings;
+  bool is_good;
+  log_open(STDERR_FILENO, s->log_level, s->log_format,
+           s->log_format == LOG_TEXT && isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
+  c->n = s->workers;
+  layer_init(&c->layer, c->n, s->shared_memory);
+  check(uv_loop_init(&c->loop) == 0);
+  is_good = open_layer(c) && reserve_ports(c);
+  if (is_good) {
+    is_good = run_crews(c);
+  } else {
+    for (unsigned i = 0; i < c->n_reserved; i++) close(c->reserved[i]);
+    if (c->redis.host) {
+      broker_close(&c->broker);
+      uv_run(&c->loop, UV_RUN_DEFAULT);
+      broker_fini(&c->broker);
+    }
+  }
+  check(uv_loop_close(&c->loop) == 0);
+  layer_fini(&c->layer);
+  redis_url_free(&c->redis);
+  return is_good ? 0 : 1;
 }
 
 int main(int argc, char **argv) {
-  struct control control = {0};
+  static struct control control;
   int exit_code = 0;
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
   raise_file_limit();
+  hash_init();
   handshake_init();
   argv = uv_setup_args(argc, argv);
   if (!command_run(argc, argv, &control.settings, &exit_code)) return exit_code;
-  name_node(control.settings.node);
   exit_code = serve(&control);
   settings_fini(&control.settings);
   uv_library_shutdown();

@@ -5,7 +5,9 @@ local rooms = require "chat.rooms"
 
 -- Every connection is in the group "chat" and so hears how full the rooms are. A room has a group
 -- of its own. Groups are shared by all apps of a server, hence the "chat" in their names.
-local Chat = perigee.consumer { groups = { "chat" } }
+-- What a connection asks for is done in order, as some of it waits for the store.
+local Chat = perigee.consumer { groups = { "chat" }, strict_ordering = true }
+local store = perigee.shared "chat"
 
 -- Errors that clients can tell apart by their code; JSON-RPC keeps -32768 to -32000 for itself.
 local no_such_room = perigee.error { code = 1, message = "There is no such room" }
@@ -46,20 +48,17 @@ local function leave(self)
   local room = self.room
   if not room then return end
   self.room = nil
-  room:leave(self.name)
   self:group_discard(room.group)
+  room:leave(self.name)
   Chat:notify_group(room.group, "left", { room = room.name, name = self.name })
   announce(room)
 end
 
 -- ---- connections --------------------------------------------------------------------------------
 
-local guests = 0
-
 -- `self` lives as long as the connection, and any field may be put into it.
 function Chat:connect()
-  guests = guests + 1
-  self.name = "Guest " .. guests
+  self.name = "Guest " .. store:incr("guests")
   self.tokens, self.filled = BURST, perigee.now()
 end
 
@@ -85,7 +84,7 @@ Chat:rpc_method("history", {
   params = { { "room", "string" } },
   errors = { no_such_room },
 }, function(_, room)
-  return find(room).messages
+  return find(room):messages()
 end)
 
 Chat:rpc_method("join", {
@@ -102,7 +101,7 @@ Chat:rpc_method("join", {
   leave(self) -- not before here: an error changes nothing
   self.name = to:enter(name)
   self.room = to
-  self:group_add(to.group)
+  self:group_add(to.group, { name = self.name })
   Chat:notify_group(to.group, "joined", { room = to.name, name = self.name }, { except = ctx })
   announce(to)
   return {
@@ -110,7 +109,7 @@ Chat:rpc_method("join", {
     topic = to.topic,
     name = self.name,
     people = to:people(),
-    messages = to.messages,
+    messages = to:messages(),
     limits = { name = check.MAX_NAME, text = check.MAX_TEXT },
   }
 end)
@@ -129,6 +128,7 @@ Chat:rpc_method("rename", {
   throttle(self)
   if not room:rename(from, name) then error(name_taken) end
   self.name = name
+  self:group_add(room.group, { name = name })
   Chat:notify_group(room.group, "renamed", { room = room.name, from = from, name = name }, { except = ctx })
   return name
 end)

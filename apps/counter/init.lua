@@ -5,14 +5,13 @@ local perigee = require "perigee"
 local Counter = perigee.consumer { groups = { "counter" } }
 local watchers = perigee.group "counter"
 
--- Everything this app remembers is in one table.
-local state = { value = 0 }
+-- What this app remembers. A Lua variable would do for one worker; this is the same for all of them.
+local store = perigee.shared "counter"
 
 -- ---- helpers ------------------------------------------------------------------------------------
 
---- Sets the value and tells everyone, the caller too: its notification arrives before its result.
-local function set(value)
-  state.value = value
+--- Tells everyone the new value, the caller too: its notification arrives before its result.
+local function changed(value)
   watchers:notify("changed", { value = value })
   return value
 end
@@ -29,7 +28,7 @@ Counter.disconnect = tell_how_many_watch
 -- ---- methods ------------------------------------------------------------------------------------
 
 Counter:rpc_method("get", { doc = "The value, and how many watch it." }, function()
-  return { value = state.value, watching = watchers:count() }
+  return { value = store:get("value") or 0, watching = watchers:count() }
 end)
 
 -- What `by` may be; a client that sends anything else gets an error that says so.
@@ -39,18 +38,19 @@ Counter:rpc_method("increment", {
   doc = "Adds 1, or `by`. Returns the new value.",
   params = params,
 }, function(_, by)
-  return set(state.value + (by or 1))
+  return changed(store:incr("value", by or 1))
 end)
 
 Counter:rpc_method("decrement", {
   doc = "Takes 1 away, or `by`. Returns the new value.",
   params = params,
 }, function(_, by)
-  return set(state.value - (by or 1))
+  return changed(store:incr("value", -(by or 1)))
 end)
 
 Counter:rpc_method("reset", { doc = "Starts again at 0." }, function()
-  return set(0)
+  store:set("value", 0)
+  return changed(0)
 end)
 
 return Counter

@@ -1,5 +1,6 @@
 --- Channels: the addresses of connections; and notifications to them and to groups.
 local core = require("perigee.core")
+local layer = require("perigee.layer")
 local spelling = require("perigee.spelling")
 
 local M = {}
@@ -21,13 +22,13 @@ function M.conn(channel)
   return tonumber(channel:sub(#prefix + 1), 16)
 end
 
---- Connection ids out of what `except` may be: a ctx, an instance, a channel, or a list of them.
+--- Connection ids and channels out of what `except` may be: a ctx, an instance, a channel, or a list of them.
 ---@param except any
----@param out integer[]
----@return integer[]
+---@param out (integer|string)[]
+---@return (integer|string)[]
 local function except_conns(except, out)
   if type(except) == "string" then
-    out[#out + 1] = M.conn(except)
+    out[#out + 1] = except
   elseif type(except) == "table" then
     local mt = getmetatable(except)
     local kind = mt and mt.__name
@@ -108,7 +109,6 @@ end
 ---@param method string
 ---@param params? table
 ---@param opts? perigee.NotifyOptions
----@return integer reached members it was queued for on this worker
 function M.notify_group(encoding, group, method, params, opts)
   M.check(method, params, "notify_group")
   if opts ~= nil and type(opts) ~= "table" then
@@ -120,9 +120,12 @@ function M.notify_group(encoding, group, method, params, opts)
     end
   end
   local except = opts and opts.except ~= nil and except_conns(opts.except, {}) or nil
-  if not encoding then return core.publish(group, method, params, except, 0) end
-  return encoded(encoding, params, function(values, flags)
-    return core.publish(group, method, values, except, flags)
+  if not encoding then
+    core.publish(group, method, params, except, 0)
+    return
+  end
+  encoded(encoding, params, function(values, flags)
+    core.publish(group, method, values, except, flags)
   end)
 end
 
@@ -139,7 +142,8 @@ function M.notify(encoding, conn, method, params)
   end)
 end
 
---- Sends a notification to one channel.
+--- Sends a notification to one channel. With Redis it waits until its process has said whether the
+--- connection is there.
 ---@param encoding perigee.Encoding?
 ---@param channel string
 ---@param method string
@@ -150,8 +154,9 @@ function M.notify_channel(encoding, channel, method, params)
   if type(channel) ~= "string" then
     error("notify_channel: the channel must be a string, as self.channel_name is", 2)
   end
-  local conn = M.conn(channel)
-  return conn ~= nil and M.notify(encoding or PLAIN, conn, method, params)
+  return layer.settle(encoded(encoding or PLAIN, params, function(values, flags)
+    return core.notify_channel(channel, method, values, flags)
+  end))
 end
 
 return M

@@ -7,12 +7,13 @@ local M = {}
 
 ---@class perigee.Key
 ---@field name string "max_body" is --max-body, PERIGEE_MAX_BODY, and max_body in perigee.conf.lua
----@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"networks"|"workers"
+---@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"networks"|"workers"|"layer"
 ---@field default any
 ---@field doc string
 ---@field choices? string[]
 ---@field min? number in bytes or seconds; of addresses: how many
 ---@field max? number
+---@field max_length? integer bytes of a string
 ---@field not_below? string another key whose value this one must reach
 ---@field section string
 
@@ -31,6 +32,16 @@ M.keys = {
   { name = "proxy_headers", type = "choice", choices = { "auto", "x-forwarded", "forwarded" },
     default = "auto", section = "What is served",
     doc = "Fields that trusted proxies write: X-Forwarded-For, -Proto and -Host, or Forwarded." },
+  { name = "workers", type = "workers", default = 1, min = 1, max = 64, section = "Scale",
+    doc = "Threads that serve, each with a Lua state of its own; auto: one per core." },
+  { name = "layer", type = "layer", default = "memory", section = "Scale",
+    doc = "Carries messages between processes: memory, or the URL of a Redis." },
+  { name = "layer_prefix", type = "string", default = "perigee:", max_length = 100, section = "Scale",
+    doc = "Begins all keys in Redis; processes with the same one form a cluster." },
+  { name = "layer_timeout", type = "duration", default = 2, min = 1, max = 60, section = "Scale",
+    doc = "Time Redis has to answer." },
+  { name = "shared_memory", type = "size", default = 64 * MiB, min = KiB, max = 64 * GiB, section = "Scale",
+    doc = "What perigee.shared may hold in this process, when the layer is memory." },
   { name = "log_level", type = "choice", choices = { "error", "warn", "info", "debug" },
     default = "info", section = "Logging", doc = "Least important level that is logged." },
   { name = "log_format", type = "choice", choices = { "text", "json" }, default = "text",
@@ -191,6 +202,9 @@ local types = {
   workers = { "auto or a whole number", function(text)
     return text == "auto" and text or math.tointeger(tonumber(text:match("^%d+$")))
   end },
+  layer = { "memory, redis://[user:password@]host[:port][/db] or unix:/path[?db=N]", function(text)
+    return (text == "memory" or text:find("^redis://.") or text:find("^unix:/.")) and text or nil
+  end },
   size = { "a size, such as 512KiB, 2MiB or 1GiB", function(text)
     local bytes = scaled(text, size_units, string.upper)
     return bytes and math.tointeger(math.floor(bytes))
@@ -212,6 +226,7 @@ local function check_range(key, value)
     end
     return nil, table.concat(key.choices, ", ") .. spelling.hint(value, key.choices)
   end
+  if key.max_length and #value > key.max_length then return nil, ("at most %d bytes"):format(key.max_length) end
   local amount = M.is_list(key) and #value or value
   if type(amount) ~= "number" then return value end
   local what = key.type == "addresses" and "%s addresses" or "%s"
@@ -281,7 +296,6 @@ end
 function M.defaults()
   local values = {}
   for _, key in ipairs(M.keys) do values[key.name] = key.default end
-  values.workers = values.workers or 1
   return values
 end
 
@@ -334,7 +348,7 @@ function M.show(key, value)
   return tostring(value)
 end
 
-local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", size = "SIZE",
+local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", layer = "URL", size = "SIZE",
   duration = "TIME", addresses = "ADDR:PORT", networks = "NETWORK" }
 
 --- What stands for a value in help: "SIZE", "text|json"; nil for a switch.

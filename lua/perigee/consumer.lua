@@ -404,9 +404,8 @@ end
 ---@param method string
 ---@param values? table
 ---@param opts? perigee.NotifyOptions
----@return integer reached members it was queued for on this worker
 function Consumer:notify_group(group, method, values, opts)
-  return channel.notify_group(record_of(self, "notify_group").encoding, group, method, values, opts)
+  channel.notify_group(record_of(self, "notify_group").encoding, group, method, values, opts)
 end
 
 --- Sends a notification to one connection, wherever it is.
@@ -421,10 +420,9 @@ end
 --- Sends an event to the consumers behind every connection in a group.
 ---@param group string
 ---@param event perigee.Event
----@return integer reached
 function Consumer:group_send(group, event)
   record_of(self, "group_send")
-  return events.group_send(group, event)
+  events.group_send(group, event)
 end
 
 --- Sends an event to the consumer behind one connection.

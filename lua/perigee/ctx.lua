@@ -4,6 +4,7 @@
 --- by perigee.call, and get their names when somebody asks.
 local channel = require("perigee.channel")
 local core = require("perigee.core")
+local group = require("perigee.group")
 local lifecycle = require("perigee.lifecycle")
 local log = require("perigee.log")
 local pending = require("perigee.pending")
@@ -66,9 +67,10 @@ end
 
 --- Adds the caller's connection to a group.
 ---@param name string
+---@param meta? any what members() of the group tells of it; anything JSON can hold
 ---@return boolean joined
-function Ctx:group_add(name)
-  return core.group_add(self[CONN], name)
+function Ctx:group_add(name, meta)
+  return group.add(self[CONN], name, meta)
 end
 
 --- Takes the caller's connection out of a group.

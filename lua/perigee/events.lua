@@ -1,7 +1,9 @@
 --- Typed events between consumers: to the code behind a connection, not to its client.
 local channel = require("perigee.channel")
 local core = require("perigee.core")
+local layer = require("perigee.layer")
 local lifecycle = require("perigee.lifecycle")
+local mail = require("perigee.mail")
 
 local M = {}
 
@@ -19,7 +21,7 @@ local function encode(event, what)
   end
   local text, err = core.json_encode(event)
   if not text then error(("%s: %s"):format(what, err), 3) end
-  return text
+  return ('{"kind":"event","event":%s}'):format(text)
 end
 
 ---@param conn integer
@@ -28,7 +30,7 @@ end
 local function deliver(conn, text)
   local record = core.record(conn)
   if not record then return false end
-  local event = core.json_decode(text)
+  local event = core.json_decode(text).event
   local handler = record.events[event.type]
   if not handler then
     core.log("debug", "an event nobody handles", { path = record.path, type = event.type })
@@ -38,16 +40,20 @@ local function deliver(conn, text)
   return true
 end
 
+mail.on("event", function(_, text, conn, groups)
+  if conn ~= 0 then deliver(conn, text) end
+  for _, group in ipairs(groups) do
+    for _, member in ipairs(core.members(group)) do deliver(member, text) end
+  end
+end)
+
 --- Sends an event to every connection in a group.
 ---@param group string
 ---@param event perigee.Event
----@return integer reached
 function M.group_send(group, event)
-  local text, reached = encode(event, "group_send"), 0
-  for _, conn in ipairs(core.members(group)) do
-    if deliver(conn, text) then reached = reached + 1 end
-  end
-  return reached
+  local text = encode(event, "group_send")
+  for _, conn in ipairs(core.members(group)) do deliver(conn, text) end
+  core.post_groups(group, text)
 end
 
 --- Sends an event to one connection.
@@ -58,7 +64,9 @@ function M.send(to, event)
   local text = encode(event, "send")
   if type(to) ~= "string" then error("send: the channel must be a string, as self.channel_name is", 2) end
   local conn = channel.conn(to)
-  return conn ~= nil and deliver(conn, text)
+  if conn then return deliver(conn, text) end
+  if to:find("%.0$") then return false end -- a worker's own address, for perigee.mail
+  return layer.settle(core.post(to, text, true))
 end
 
 return M

@@ -6,6 +6,7 @@ local errors = require("perigee.errors")
 local events = require("perigee.events")
 local group = require("perigee.group")
 local log = require("perigee.log")
+local shared = require("perigee.shared")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
 local wait = require("perigee.wait")
@@ -27,6 +28,7 @@ function M.for_app(app)
     errors = errors.codes,
     error = errors.new,
     group = group.open,
+    shared = shared.open,
     group_send = events.group_send,
     send = events.send,
     now = wait.now,
@@ -43,9 +45,8 @@ function M.for_app(app)
   ---@param method string
   ---@param params? table
   ---@param opts? perigee.NotifyOptions
-  ---@return integer reached members it was queued for on this worker
   function perigee.notify_group(name, method, params, opts)
-    return channel.notify_group(nil, name, method, params, opts)
+    channel.notify_group(nil, name, method, params, opts)
   end
 
   --- Sends a notification to one connection, wherever it is.

@@ -1,6 +1,7 @@
 --- Consumer instances: the table that lives as long as one WebSocket, or one HTTP request.
 local channel = require("perigee.channel")
 local core = require("perigee.core")
+local group = require("perigee.group")
 local lifecycle = require("perigee.lifecycle")
 local pending = require("perigee.pending")
 local scope = require("perigee.scope")
@@ -47,9 +48,10 @@ end
 
 --- Joins a group.
 ---@param name string 1 to 200 bytes
----@return boolean joined false when it was a member already
-function Instance:group_add(name)
-  return core.group_add(self._conn, name)
+---@param meta? any what members() of the group tells of this connection; anything JSON can hold
+---@return boolean joined false when it was a member already; it has the new meta then
+function Instance:group_add(name, meta)
+  return group.add(self._conn, name, meta)
 end
 
 --- Leaves a group.
@@ -100,13 +102,12 @@ function Instance:spawn(fn, ...) -- luacheck: no self
 end
 
 --- The same as on the class.
----@param group string|string[]
+---@param to string|string[]
 ---@param method string
 ---@param params? table
 ---@param opts? perigee.NotifyOptions
----@return integer reached
-function Instance:notify_group(group, method, params, opts)
-  return channel.notify_group(self._record.encoding, group, method, params, opts)
+function Instance:notify_group(to, method, params, opts)
+  channel.notify_group(self._record.encoding, to, method, params, opts)
 end
 
 --- The same as on the class.

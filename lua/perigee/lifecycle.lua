@@ -1,6 +1,7 @@
 --- Consumer instances: made when Lua first needs one, told when their connection opens, speaks
 --- something else than JSON-RPC, and ends.
 local core = require("perigee.core")
+local group = require("perigee.group")
 local pending = require("perigee.pending")
 local signals = require("perigee.signals")
 
@@ -99,7 +100,7 @@ function M.connect(record, conn)
   ended[conn] = self -- not open yet, but events may ask for it while the hook waits
   local groups = record.groups
   if type(groups) == "function" then groups = groups(self) end
-  for _, name in ipairs(groups or {}) do core.group_add(conn, name) end
+  for _, name in ipairs(groups or {}) do group.add(conn, name) end
   local hook = rawget(record.class, "connect")
   if hook and hook(self) == false and not rawget(self, "_settled") then
     M.reject(self)

@@ -521,6 +521,7 @@ end
 ---@return perigee.TestApp
 function M.app(source, name)
   if current then current:stop() end
+  testcore.forget_shared()
   logs = {}
   local app
   if type(source) == "function" then

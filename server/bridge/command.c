@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LUA_MEMORY = 512 * 1024 * 1024 };
+enum { LUA_MEMORY = 512 * 1024 * 1024, SHARED_MEMORY = 64 * 1024 * 1024 };
 
 struct command {
   int argc;
@@ -94,9 +94,12 @@ static void run_function(struct command *c) {
 bool command_run(int argc, char **argv, struct settings *settings, int *exit_code) {
   struct command c = {.argc = argc, .argv = argv, .settings = settings, .function = LUA_NOREF};
   struct host *h = c.host = mem_alloc(sizeof *h);
+  struct layer *layer = mem_alloc(sizeof *layer);
   const char *lua_path = getenv("PERIGEE_LUA");
   if (lua_path && !*lua_path) lua_path = NULL;
-  if (!host_prepare(h, 0, &c.own, lua_path, LUA_MEMORY) || !task_protect(h, run_body, &c, 0)) {
+  layer_init(layer, 1, SHARED_MEMORY);
+  if (!host_prepare(h, 0, &c.own, layer, lua_path, LUA_MEMORY) ||
+      !task_protect(h, run_body, &c, 0)) {
     const char *text = h->L && lua_type(h->L, -1) == LUA_TSTRING ? lua_tostring(h->L, -1) : NULL;
     fprintf(stderr, "perigee: %s\n", text ? text : "cannot start");
     c.is_server = false;
@@ -105,7 +108,10 @@ bool command_run(int argc, char **argv, struct settings *settings, int *exit_cod
     run_function(&c);
   }
   host_close(h);
+  host_free(h);
   free(h);
+  layer_fini(layer);
+  free(layer);
   settings_fini(&c.own);
   *exit_code = c.exit_code;
   return c.is_server;

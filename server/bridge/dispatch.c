@@ -189,10 +189,16 @@ static bool answer_own(struct conn *conn, const struct http_request *r) {
     http_answer_text(conn, &answer, conn->worker->is_draining ? "draining\n" : "ok\n");
     return true;
   }
-  const struct metrics *metrics = &conn->worker->metrics;
+  struct layer *layer = host_of_conn(conn)->layer;
+  const struct metrics *all[TOPIC_WORKERS_MAX + 1] = {&layer->metrics};
+  unsigned n = 1;
+  for (unsigned i = 0; i < layer->n; i++) {
+    const struct worker *w = layer_worker(layer, i);
+    if (w) all[n++] = &w->metrics;
+  }
   struct slice body;
   builder_begin(&conn->worker->out);
-  metrics_write(&conn->worker->out, &metrics, 1);
+  metrics_write(&conn->worker->out, all, n);
   builder_commit(&conn->worker->out, &body);
   http_answer(conn, &answer, body);
   return true;
@@ -265,12 +271,19 @@ static void accept_handshake(struct conn *conn, const char *subprotocol, const c
   }
   p->is_opening = false;
   p->is_accepted = true;
+  worker_set_reachable(conn->worker, conn, true);
   p->queued = NULL; /* and no transfer: a file's answer and a handshake exclude each other */
   p->head = copy_head(conn, r, &p->head_len);
   ws_accept(conn, &c->ws, extra, n);
   free(extra);
   /* who was let in while the server stops is told so like all others */
   if (conn->worker->is_draining) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+}
+
+/* The handshake is answered with something else than 101, or will not be answered. */
+static void stop_opening(struct conn *conn) {
+  peer_of(conn)->is_opening = false;
+  worker_set_reachable(conn->worker, conn, false);
 }
 
 struct hook {
@@ -312,7 +325,7 @@ static int connect_body(lua_State *L) {
 static void connect_released(struct task *t) {
   struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
   if (!conn || !conn_is_open(conn) || !peer_of(conn)->is_opening) return;
-  peer_of(conn)->is_opening = false;
+  stop_opening(conn);
   refuse(conn, 500, NULL);
 }
 
@@ -397,9 +410,10 @@ static void begin_connect(struct host *h, struct conn *conn) {
   struct peer *p = peer_of(conn);
   struct task *t = task_begin(h, &connect_kind);
   p->is_opening = true;
+  worker_set_reachable(&h->worker, conn, true);
   ws_expect(conn);
   if (!t) {
-    p->is_opening = false;
+    stop_opening(conn);
     refuse(conn, 503, "out of memory");
     return;
   }
@@ -425,7 +439,7 @@ static void on_request(struct conn *conn, const struct http_request *r) {
 
 static void on_gone(struct conn *conn) {
   struct peer *p = peer_of(conn);
-  p->is_opening = false;
+  stop_opening(conn);
   ws_forget(conn);
   groups_leave_all(&host_of_conn(conn)->groups, conn); /* a connect hook may have joined some */
   if (p->transfer) files_abandon(p->transfer);
@@ -573,6 +587,7 @@ static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, s
   struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
   groups_leave_all(&h->groups, conn);
+  worker_set_reachable(&h->worker, conn, false);
   drop_queued(p);
   if (p->is_known || p->consumer->has_disconnect || h->watches_conns)
     begin_disconnect(h, conn, code, reason, n);
@@ -623,7 +638,7 @@ int l_reject(lua_State *L) {
   if (is_opening) {
     struct http_answer answer = {
         .status = (unsigned)status, PLAIN_TEXT, .extra = headers, .extra_len = n, .is_last = true};
-    peer_of(conn)->is_opening = false;
+    stop_opening(conn);
     ws_forget(conn);
     http_answer_text(conn, &answer, body);
   }

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/dispatch.h"
+#include "bridge/llayer.h"
 #include "bridge/ltest.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
@@ -32,6 +33,7 @@ void host_stop(struct host *h) {
   if (h->is_stopping) return;
   h->is_stopping = true;
   deadline_unset(&h->worker.deadlines, &h->grace);
+  layer_dismiss(h->layer, &h->worker);
   worker_close(&h->worker);
 }
 
@@ -63,6 +65,10 @@ static void drain(struct host *h) {
 
 static void on_mail(void *owner, struct mail *mail) {
   struct host *h = owner;
+  if (mail->kind >= PARCEL_FIRST) {
+    llayer_take(h, (struct parcel *)mail);
+    return;
+  }
   enum host_mail what = (enum host_mail)mail->kind;
   free(mail);
   if (what == HOST_DRAIN)
@@ -86,6 +92,11 @@ static bool on_turn(void *owner) {
   if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 && h->n_disconnecting == 0)
     host_stop(h);
   return is_more;
+}
+
+static void on_turned(void *owner) {
+  struct host *h = owner;
+  outbox_flush(&h->outbox);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -120,21 +131,25 @@ static char *take_error(lua_State *L) {
 }
 
 bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
-                  const char *lua_path, size_t lua_memory) {
+                  struct layer *layer, const char *lua_path, size_t lua_memory) {
   memset(h, 0, sizeof *h);
   h->settings = settings;
+  h->layer = layer;
   h->memory.max = lua_memory;
   worker_open(&h->worker, index, &settings->conn, &dispatch_http, &dispatch_ws,
-              (struct worker_events){.turn = on_turn, .mail = on_mail}, h, sizeof(struct peer),
-              default_max_conns(settings));
-  groups_init(&h->groups, &h->worker);
+              (struct worker_events){.turn = on_turn, .turned = on_turned, .mail = on_mail}, h,
+              sizeof(struct peer), default_max_conns(settings));
+  outbox_init(&h->outbox, layer, &h->worker.metrics);
+  groups_init(&h->groups, &h->worker, layer, &h->outbox);
+  layer_enlist(layer, &h->worker);
   tasks_init(h);
   blocking_init(h);
   return state_open(h, lua_path);
 }
 
-bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error) {
-  if (!host_prepare(h, index, settings, settings->lua_path, settings->lua_memory)) {
+bool host_open(struct host *h, unsigned index, const struct settings *settings, struct layer *layer,
+               char **error) {
+  if (!host_prepare(h, index, settings, layer, settings->lua_path, settings->lua_memory)) {
     *error = mem_strdup("no memory for a Lua state (setting lua_memory)");
     return false;
   }
@@ -145,22 +160,25 @@ bool host_open(struct host *h, unsigned index, const struct settings *settings, 
   return true;
 }
 
+char *host_listen_error(const struct settings *s, unsigned i, int code) {
+  char text[400];
+  const char *cure = code == UV_EADDRINUSE
+                         ? "something else listens there; stop it or choose another with --listen"
+                     : code == UV_EACCES        ? "ports below 1024 need privileges"
+                     : code == UV_EADDRNOTAVAIL ? "this machine does not have that address"
+                     : code == UV_EINVAL ? "give an IPv4 address, or an IPv6 address in brackets"
+                                         : "";
+  snprintf(text, sizeof text, "cannot listen on %s:%u: %s%s%s", s->listen[i].address,
+           s->listen[i].port, uv_strerror(code), *cure ? " -- " : "", cure);
+  return mem_strdup(text);
+}
+
 bool host_listen(struct host *h, unsigned *ports, char **error) {
   const struct settings *s = h->settings;
   for (unsigned i = 0; i < s->n_listen; i++) {
-    ports[i] = s->listen[i].port;
     int code = listener_open(&h->worker, s->listen[i].address, &ports[i], s->workers > 1);
     if (code == 0) continue;
-    char text[400];
-    const char *cure = code == UV_EADDRINUSE
-                           ? "something else listens there; stop it or choose another with --listen"
-                       : code == UV_EACCES        ? "ports below 1024 need privileges"
-                       : code == UV_EADDRNOTAVAIL ? "this machine does not have that address"
-                       : code == UV_EINVAL ? "give an IPv4 address, or an IPv6 address in brackets"
-                                           : "";
-    snprintf(text, sizeof text, "cannot listen on %s:%u: %s%s%s", s->listen[i].address,
-             s->listen[i].port, uv_strerror(code), *cure ? " -- " : "", cure);
-    *error = mem_strdup(text);
+    *error = host_listen_error(s, i, code);
     return false;
   }
   return true;
@@ -206,11 +224,17 @@ bool host_close(struct host *h) {
   tasks_fini(h);
   state_close(h);
   uv_run(&h->worker.loop, UV_RUN_DEFAULT);
+  outbox_flush(&h->outbox); /* the broker should know who has left */
   bool is_clean = worker_fini(&h->worker);
   blocking_fini(h);
   groups_fini(&h->groups);
   routes_free(h->routes);
   consumers_free(h);
   free(h->released);
+  free(h->shared_value);
   return is_clean;
+}
+
+void host_free(struct host *h) {
+  worker_free(&h->worker);
 }

@@ -34,16 +34,20 @@ struct host_entries {
   int stopped;     /* perigee.rpc.stopped */
   int late;        /* perigee.rpc.late */
   int limit;       /* perigee.rpc.limit */
+  int mail;        /* perigee.mail.deliver */
 };
 
 struct host {
   struct worker worker;
+  struct layer *layer; /* borrowed: all hosts share it */
+  struct outbox outbox;
   struct groups groups;
   lua_State *L;         /* the main state; tasks run on coroutines of it */
   struct memory memory; /* L's */
   struct tasks tasks;
   struct slice_watch slice;
   struct json_scratch scratch;
+  char *shared_value;   /* owned: what shared_get is reading, or NULL */
   const void *array_mt; /* identity of the array metatable */
   int array_mt_ref;
   struct host_entries entries;
@@ -76,16 +80,19 @@ static inline struct host *host_of_conn(const struct conn *conn) {
 }
 
 /* Opens the loop and the Lua state. limits in settings are read when they are needed, so settings
- * may be filled in later. lua_path: see state_open. False: no memory. */
+ * may be filled in later. The layer must outlive it. lua_path: see state_open. False: no memory. */
 bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
-                  const char *lua_path, size_t lua_memory);
+                  struct layer *layer, const char *lua_path, size_t lua_memory);
 
 /* The same, and loads the apps. Returns false with *error, malloc'd. */
-bool host_open(struct host *h, unsigned index, const struct settings *settings, char **error);
+bool host_open(struct host *h, unsigned index, const struct settings *settings, struct layer *layer,
+               char **error);
 
-/* Listens as the settings say. Returns false with *error, malloc'd. Ports that were 0 are filled in
- * in `ports`, one per listen address. */
+/* Listens as the settings say, on `ports`, one per listen address; those that are 0 are filled in.
+ * Returns false with *error, malloc'd. */
 bool host_listen(struct host *h, unsigned *ports, char **error);
+/* Why a listen address cannot be used and what to do about it, malloc'd. code: libuv's. */
+char *host_listen_error(const struct settings *settings, unsigned index, int code);
 
 /* Says that and what is served now: to the log, in dev to people. Before host_run. */
 void host_announce(struct host *h, const unsigned *ports);
@@ -102,5 +109,7 @@ void host_post(struct host *h, enum host_mail what);
 
 /* After host_run, or when host_open failed. Returns false when something leaked. */
 bool host_close(struct host *h);
+/* When no other host can send it mail any more. */
+void host_free(struct host *h);
 
 #endif

@@ -2,9 +2,15 @@
 #ifndef PERIGEE_LCONN_H
 #define PERIGEE_LCONN_H
 
-#include <lua.h>
+#include "base/buf.h"
 
-/* lconn.c -- what Lua may do with connections and groups. For Lua: core.*
+#include <lua.h>
+#include <stdint.h>
+
+struct conn;
+struct host;
+
+/* lconn.c -- what Lua may do with connections. For Lua: core.*
  *
  * Lua holds connections by their ids, plain integers that are never used twice: an id whose
  * connection is gone finds nothing, and every function then returns false. */
@@ -19,13 +25,6 @@ int l_close(lua_State *L);
 /* is_open(conn) */
 int l_is_open(lua_State *L);
 
-/* group_add(conn, name), group_discard(conn, name): true when something changed. */
-int l_group_add(lua_State *L);
-int l_group_discard(lua_State *L);
-/* groups_of(conn): list of names. */
-int l_groups_of(lua_State *L);
-/* group_count(name) */
-int l_group_count(lua_State *L);
 /* request(conn, id, method, params, flags): sends a JSON-RPC request with that id, a string. */
 int l_request(lua_State *L);
 /* peer_wait(conn, change): 1 more or less of its calls waits for the client, and does not count
@@ -33,10 +32,14 @@ int l_request(lua_State *L);
 int l_peer_wait(lua_State *L);
 /* record(conn): the Lua record of the connection's consumer, or nil. */
 int l_record(lua_State *L);
-/* members(name): ids of the connections in a group. */
-int l_members(lua_State *L);
-/* publish(name or list of names, method, params, list of conn ids to leave out, flags): one frame
- * for all members, once each. Returns how many it was queued for. */
-int l_publish(lua_State *L);
+/* ---- for llayer.c ---------------------------------------------------------------------------- */
+
+/* The WebSocket with that id, when frames can be sent to it: also while its connect hook runs. */
+struct conn *lconn_find(struct host *h, uint64_t id);
+
+/* Writes a request or notification as one frame; raises when it cannot [-0, +0, v]. Stack indexes:
+ * method, params (may be none), flags. id: text of a string id, or NULL for a notification. */
+void lconn_write(lua_State *L, struct builder *b, const char *id, int method, int params,
+                 int flags_at, struct slice *frame);
 
 #endif

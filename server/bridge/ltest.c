@@ -80,10 +80,17 @@ static int l_log_level(lua_State *L) {
   return 0;
 }
 
+/* forget_shared(): perigee.shared is empty again. */
+static int l_forget_shared(lua_State *L) {
+  shared_clear(&host_of(L)->layer->shared);
+  return 0;
+}
+
 int ltest_open(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"adopt", l_adopt},   {"freeze", l_freeze},       {"advance", l_advance},
-      {"settle", l_settle}, {"log_level", l_log_level}, {NULL, NULL},
+      {"settle", l_settle}, {"log_level", l_log_level}, {"forget_shared", l_forget_shared},
+      {NULL, NULL},
   };
   luaL_newlib(L, functions);
   return 1;

@@ -3,9 +3,11 @@
 #include "bridge/settings.h"
 
 #include "base/mem.h"
+#include "hub/topics.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint64_t get_uint(lua_State *L, int index, const char *key) {
   lua_getfield(L, index, key);
@@ -45,6 +47,15 @@ static bool get_bool(lua_State *L, int index, const char *key) {
   bool v = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return v;
+}
+
+/* "auto" is as many as this process may use at once. */
+static unsigned get_workers(lua_State *L, int index) {
+  lua_getfield(L, index, "workers");
+  bool is_auto = lua_type(L, -1) == LUA_TSTRING;
+  lua_pop(L, 1);
+  unsigned n = is_auto ? uv_available_parallelism() : get_u32(L, index, "workers");
+  return n < TOPIC_WORKERS_MAX ? n : TOPIC_WORKERS_MAX;
 }
 
 static void read_listen(lua_State *L, int index, struct settings *s) {
@@ -93,7 +104,15 @@ void settings_read(lua_State *L, int index, struct settings *s) {
   s->apps = get_string(L, index, "apps");
   s->lua_path = get_string(L, index, "lua_path");
   read_listen(L, index, s);
-  s->workers = get_u32(L, index, "workers");
+  s->workers = get_workers(L, index);
+  s->layer = get_string(L, index, "layer");
+  if (s->layer && strcmp(s->layer, "memory") == 0) {
+    free(s->layer);
+    s->layer = NULL;
+  }
+  s->layer_prefix = get_string(L, index, "layer_prefix");
+  s->layer_ms = get_ms(L, index, "layer_timeout");
+  s->shared_memory = get_uint(L, index, "shared_memory");
   char *name = get_string(L, index, "log_level");
   s->log_level = (enum log_level)log_level_from_name(name ? name : "info");
   free(name);
@@ -136,6 +155,8 @@ void settings_read(lua_State *L, int index, struct settings *s) {
 void settings_fini(struct settings *s) {
   for (unsigned i = 0; i < s->n_listen; i++) free(s->listen[i].address);
   free((struct network *)s->proxies.trusted);
+  free(s->layer);
+  free(s->layer_prefix);
   free(s->apps);
   free(s->lua_path);
   *s = (struct settings){0};

@@ -31,13 +31,16 @@ struct call_limits {
 };
 
 struct settings {
-  char node[17]; /* random name of this process, hex: part of every channel's name */
   bool is_dev;
   char *apps;     /* folder */
   char *lua_path; /* folder to load perigee.* from instead of the binary's own copy, or NULL */
   struct listen_address listen[LISTEN_MAX];
   unsigned n_listen;
   unsigned workers;
+  char *layer;            /* URL of a Redis, or NULL: the memory layer */
+  char *layer_prefix;     /* of all keys and channels in that Redis */
+  uint64_t layer_ms;      /* to wait for it */
+  uint64_t shared_memory; /* bytes of perigee.shared in this process */
   enum log_level log_level;
   enum log_format log_format;
   struct conn_limits conn;

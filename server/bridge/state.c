@@ -9,6 +9,7 @@
 #include "bridge/host.h"
 #include "bridge/lblocking.h"
 #include "bridge/lconn.h"
+#include "bridge/llayer.h"
 #include "bridge/ltest.h"
 #include "bridge/lwsclient.h"
 #include "bridge/routes.h"
@@ -17,6 +18,7 @@
 #include "wire/origin.h"
 #include "wire/utf8.h"
 
+#include <inttypes.h>
 #include <lauxlib.h>
 #include <lua-cjson.h>
 #include <luv/luv.h>
@@ -266,6 +268,7 @@ static const luaL_Reg core[] = {
     {"group_add", l_group_add},
     {"group_count", l_group_count},
     {"group_discard", l_group_discard},
+    {"group_workers", l_group_workers},
     {"groups_of", l_groups_of},
     {"head", l_head},
     {"is_network", l_is_network},
@@ -279,20 +282,30 @@ static const luaL_Reg core[] = {
     {"loading", l_loading},
     {"log", l_log},
     {"members", l_members},
+    {"members_after", l_members_after},
     {"memory", l_memory},
     {"metrics", l_metrics},
     {"notify", l_notify},
+    {"notify_channel", l_notify_channel},
     {"now", l_now},
     {"park", l_park},
     {"peer_wait", l_peer_wait},
+    {"post", l_post},
+    {"post_groups", l_post_groups},
     {"publish", l_publish},
     {"raised", l_raised},
     {"record", l_record},
+    {"redis", l_redis},
     {"reject", l_reject},
     {"request", l_request},
     {"running", l_running},
     {"send", l_send},
     {"serve", l_serve},
+    {"shared_delete", l_shared_delete},
+    {"shared_expire", l_shared_expire},
+    {"shared_get", l_shared_get},
+    {"shared_incr", l_shared_incr},
+    {"shared_set", l_shared_set},
     {"spawn", l_spawn},
     {"touch", l_touch},
     {"wait_open", l_wait_open},
@@ -349,8 +362,16 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "null");
   lua_pushstring(L, PERIGEE_VERSION);
   lua_setfield(L, -2, "version");
-  lua_pushstring(L, h->settings ? h->settings->node : "");
+  char node[17];
+  snprintf(node, sizeof node, "%016" PRIx64, h->layer->node);
+  lua_pushstring(L, node);
   lua_setfield(L, -2, "node");
+  lua_pushboolean(L, h->settings->layer != NULL);
+  lua_setfield(L, -2, "has_redis");
+  lua_pushstring(L, h->settings->layer_prefix ? h->settings->layer_prefix : "");
+  lua_setfield(L, -2, "layer_prefix");
+  lua_pushnumber(L, (lua_Number)h->settings->layer_ms / 1000);
+  lua_setfield(L, -2, "layer_timeout");
   lua_pushinteger(L, h->worker.index);
   lua_setfield(L, -2, "worker");
   lua_pushboolean(L, h->settings && h->settings->is_dev);
@@ -503,6 +524,7 @@ int state_boot(lua_State *L) {
       .stopped = take(L, "perigee.rpc", "stopped"),
       .late = take(L, "perigee.rpc", "late"),
       .limit = take(L, "perigee.rpc", "limit"),
+      .mail = take(L, "perigee.mail", "deliver"),
   };
   return 0;
 }

@@ -6,18 +6,15 @@
  *   conn ──▶ membership ─┴▶ membership ──▶ ...               leaving swaps with the last */
 #include "hub/groups.h"
 
-#include "base/mem.h"
 #include "net/conn.h"
 #include "net/worker.h"
 #include "net/ws_conn.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-/* uthash's abort hook: the same words as every other exhausted allocation */
-#define uthash_malloc(n)  mem_alloc(n)
-#define uthash_free(p, n) free(p)
-#include <uthash.h>
+/* A frame of another worker that is not longer is copied, so that the members' references to it,
+ * two atomic steps each, stay off a cache line that the workers would fight for. */
+enum { COPY_MAX = 4096 };
 
 struct member {
   struct conn *conn;
@@ -26,6 +23,7 @@ struct member {
 
 struct group {
   UT_hash_handle hh;
+  struct topic *topic; /* held */
   struct member *members;
   uint32_t n, cap;
   uint32_t name_len;
@@ -36,14 +34,16 @@ struct membership {
   struct group *group;
   struct membership *next; /* of the same connection */
   uint32_t index;          /* in group->members */
+  uint32_t n_meta;
+  char *meta; /* owned; NULL: none */
 };
 
 static struct subscriber *subscriber_of(struct conn *conn) {
   return conn_upper(conn);
 }
 
-void groups_init(struct groups *g, struct worker *w) {
-  *g = (struct groups){.worker = w};
+void groups_init(struct groups *g, struct worker *w, struct layer *layer, struct outbox *outbox) {
+  *g = (struct groups){.worker = w, .layer = layer, .outbox = outbox};
 }
 
 void groups_fini(struct groups *g) {
@@ -63,20 +63,54 @@ static struct membership **find_membership(struct conn *conn, const struct group
   return at;
 }
 
-bool groups_add(struct groups *g, struct conn *conn, const char *name, size_t n) {
+/* The broker keeps count for other machines: it looks at the topic when it gets round to it, and is
+ * told again only after that. */
+static void tell_broker(struct groups *g, struct topic *topic) {
+  if (!layer_broker(g->layer) || atomic_exchange(&topic->is_changed, true)) return;
+  struct parcel *p = parcel_new(PARCEL_CHANGED, (struct slice){0}, NULL, 0, NULL, 0);
+  topics_hold_again(&g->layer->topics, topic);
+  p->topic = topic;
+  outbox_add_broker(g->outbox, p);
+}
+
+static void set_meta(struct membership *m, const char *meta, size_t n) {
+  free(m->meta);
+  m->meta = n ? mem_dup(meta, n) : NULL;
+  m->n_meta = (uint32_t)n;
+}
+
+static struct group *make(struct groups *g, const char *name, size_t n) {
+  struct group *group = mem_zalloc(sizeof *group + n);
+  group->name_len = (uint32_t)n;
+  memcpy(group->name, name, n);
+  group->topic = topics_hold(&g->layer->topics, name, n);
+  atomic_fetch_or(&group->topic->workers, 1ull << g->worker->index);
+  HASH_ADD_KEYPTR(hh, g->by_name, group->name, n, group);
+  return group;
+}
+
+static void unmake(struct groups *g, struct group *group) {
+  HASH_DEL(g->by_name, group);
+  atomic_fetch_and(&group->topic->workers, ~(1ull << g->worker->index));
+  topics_release(&g->layer->topics, group->topic);
+  free(group->members);
+  free(group);
+}
+
+struct topic *groups_add(struct groups *g, struct conn *conn, const char *name, size_t n,
+                         const char *meta, size_t n_meta) {
   check(n > 0 && n <= GROUP_NAME_MAX);
   struct group *group = find(g, name, n);
-  if (!group) {
-    group = mem_zalloc(sizeof *group + n);
-    group->name_len = (uint32_t)n;
-    memcpy(group->name, name, n);
-    HASH_ADD_KEYPTR(hh, g->by_name, group->name, n, group);
-  } else if (*find_membership(conn, group)) {
-    return false;
+  struct membership *m = group ? *find_membership(conn, group) : NULL;
+  if (m) {
+    set_meta(m, meta, n_meta);
+    return NULL;
   }
+  if (!group) group = make(g, name, n);
   struct subscriber *sub = subscriber_of(conn);
-  struct membership *m = mem_alloc(sizeof *m);
-  *m = (struct membership){group, sub->joined, group->n};
+  m = mem_alloc(sizeof *m);
+  *m = (struct membership){.group = group, .next = sub->joined, .index = group->n};
+  set_meta(m, meta, n_meta);
   sub->joined = m;
   sub->n_joined++;
   if (group->n == group->cap) {
@@ -84,7 +118,9 @@ bool groups_add(struct groups *g, struct conn *conn, const char *name, size_t n)
     group->members = mem_realloc(group->members, group->cap * sizeof *group->members);
   }
   group->members[group->n++] = (struct member){conn, m};
-  return true;
+  atomic_fetch_add(&group->topic->members, 1);
+  tell_broker(g, group->topic);
+  return group->topic;
 }
 
 static void leave(struct groups *g, struct membership *m) {
@@ -92,14 +128,15 @@ static void leave(struct groups *g, struct membership *m) {
   struct member last = group->members[--group->n];
   group->members[m->index] = last;
   last.membership->index = m->index;
+  atomic_fetch_sub(&group->topic->members, 1);
+  tell_broker(g, group->topic);
   if (group->n == 0) {
-    HASH_DEL(g->by_name, group);
-    free(group->members);
-    free(group);
+    unmake(g, group);
   } else if (group->cap > 16 && group->n < group->cap / 4) {
     group->cap /= 2;
     group->members = mem_realloc(group->members, group->cap * sizeof *group->members);
   }
+  free(m->meta);
   free(m);
 }
 
@@ -126,7 +163,7 @@ void groups_leave_all(struct groups *g, struct conn *conn) {
 
 uint32_t groups_count(const struct groups *g, const char *name, size_t n) {
   struct group *group = find(g, name, n);
-  return group ? group->n : 0;
+  return group ? atomic_load(&group->topic->members) : topics_members(&g->layer->topics, name, n);
 }
 
 void groups_each_of(struct conn *conn, void (*fn)(const char *name, size_t n, void *arg),
@@ -136,24 +173,18 @@ void groups_each_of(struct conn *conn, void (*fn)(const char *name, size_t n, vo
 }
 
 void groups_each_member(const struct groups *g, const char *name, size_t n,
-                        void (*fn)(struct conn *conn, void *arg), void *arg) {
+                        void (*fn)(const struct member_view *member, void *arg), void *arg) {
   struct group *group = find(g, name, n);
-  for (uint32_t i = 0; group && i < group->n; i++) fn(group->members[i].conn, arg);
+  for (uint32_t i = 0; group && i < group->n; i++) {
+    const struct membership *m = group->members[i].membership;
+    fn(&(struct member_view){group->members[i].conn, m->meta, m->n_meta}, arg);
+  }
 }
 
-void groups_publish_begin(struct groups *g) {
-  g->stamp++;
-  if (g->stamp == 0) g->stamp = 1; /* 0 marks connections no publish has touched */
-}
+/* ---- publishing ------------------------------------------------------------------------------ */
 
-void groups_exclude(struct groups *g, struct conn *conn) {
-  subscriber_of(conn)->stamp = g->stamp;
-}
-
-uint32_t groups_deliver(struct groups *g, const char *name, size_t n, struct slice frame) {
-  struct group *group = find(g, name, n);
+static void deliver(struct groups *g, const struct group *group, struct slice frame) {
   uint32_t reached = 0;
-  if (!group) return 0;
   for (uint32_t i = 0; i < group->n; i++) {
     struct conn *conn = group->members[i].conn;
     struct subscriber *sub = subscriber_of(conn);
@@ -162,7 +193,56 @@ uint32_t groups_deliver(struct groups *g, const char *name, size_t n, struct sli
     reached += ws_send_frame(conn, frame);
   }
   metric_add(&g->worker->metrics.group_deliveries, reached);
-  return reached;
+}
+
+/* A publish to several groups reaches a connection once: whoever was dealt with bears its stamp. */
+static void begin(struct groups *g, const struct address *except, size_t n_except) {
+  g->stamp++;
+  if (g->stamp == 0) g->stamp = 1; /* 0 marks connections no publish has touched */
+  for (size_t i = 0; i < n_except; i++) {
+    if (except[i].node != g->layer->node || except[i].worker != g->worker->index) continue;
+    struct conn *conn = worker_conn(g->worker, except[i].conn);
+    if (conn) subscriber_of(conn)->stamp = g->stamp;
+  }
+}
+
+void groups_publish(struct groups *g, const struct group_name *names, size_t n_names,
+                    const struct address *except, size_t n_except, struct slice frame) {
+  uint64_t self = 1ull << g->worker->index, workers = 0;
+  begin(g, except, n_except);
+  metric_add(&g->worker->metrics.group_publishes, 1);
+  for (size_t i = 0; i < n_names; i++) {
+    struct group *group = find(g, names[i].text, names[i].len);
+    if (group) deliver(g, group, frame);
+    if (g->layer->n > 1)
+      workers |= group ? atomic_load(&group->topic->workers)
+                       : topics_workers(&g->layer->topics, names[i].text, names[i].len);
+  }
+  for (workers &= ~self; workers; workers &= workers - 1) {
+    unsigned to = (unsigned)__builtin_ctzll(workers);
+    outbox_add(g->outbox, to, parcel_new(PARCEL_PUBLISH, frame, names, n_names, except, n_except));
+  }
+  if (layer_broker(g->layer))
+    outbox_add_broker(g->outbox,
+                      parcel_new(PARCEL_PUBLISH, frame, names, n_names, except, n_except));
+}
+
+static struct slice copy_here(struct groups *g, struct slice frame) {
+  struct slice copy;
+  if (frame.len > COPY_MAX) return frame;
+  builder_begin(&g->out);
+  builder_add(&g->out, slice_data(&frame), frame.len);
+  return builder_commit(&g->out, &copy) ? copy : frame;
+}
+
+void groups_take(struct groups *g, const struct parcel *p) {
+  struct slice frame = p->body;
+  begin(g, p->except, p->n_except);
+  frame = copy_here(g, frame);
+  for (size_t i = 0; i < p->n_names; i++) {
+    struct group *group = find(g, p->names[i].text, p->names[i].len);
+    if (group) deliver(g, group, frame);
+  }
 }
 
 void groups_rewind(struct groups *g) {

@@ -638,17 +638,17 @@ def heard(ws):
 def test_groups(lobby):
     ann, bob, cid = lobby("ann"), lobby("bob"), lobby("cid")
     assert ann.call("groups") == ["everyone", "lobby of ann"]
-    assert ann.call("tell", "everyone", "hello") == 3
+    ann.call("tell", "everyone", "hello")
     assert [heard(ws) for ws in (ann, bob, cid)] == [["hello"]] * 3
-    assert ann.call("tell", "nobody's group", "hello") == 0
+    ann.call("tell", "nobody's group", "hello")
     assert bob.call("join", "a", "b", "a") == [True, True, False]
     assert bob.call("groups") == ["a", "b", "everyone", "lobby of bob"]
     assert cid.call("join", "b") == [True]
     assert [ann.call("count", group) for group in ["a", "b", "c", "everyone"]] == [1, 2, 0, 3]
-    assert ann.call("tell", "b", "only b") == 2
+    ann.call("tell", "b", "only b")
     assert [heard(ws) for ws in (ann, bob, cid)] == [[], ["only b"], ["only b"]]
     assert bob.call("leave", "b") is True and bob.call("leave", "b") is False
-    assert ann.call("tell", "b", "without bob") == 1
+    ann.call("tell", "b", "without bob")
     assert [heard(ws) for ws in (ann, bob, cid)] == [[], [], ["without bob"]]
 
 
@@ -656,16 +656,16 @@ def test_several_groups_once_each(lobby):
     ann, bob, cid = lobby("ann"), lobby("bob"), lobby("cid")
     ann.call("join", "x", "y", "z")
     bob.call("join", "y")
-    assert cid.call("tell", ["x", "y", "z", "everyone", "nobody's"], "once") == 3
+    cid.call("tell", ["x", "y", "z", "everyone", "nobody's"], "once")
     assert [heard(ws) for ws in (ann, bob, cid)] == [["once"]] * 3
-    assert cid.call("tell", ["x", "y"], "again") == 2
+    cid.call("tell", ["x", "y"], "again")
     assert [heard(ws) for ws in (ann, bob, cid)] == [["again"], ["again"], []]
 
 
 @pytest.mark.parametrize("how, deaf", [("ctx", "bob"), ("instance", "bob"), ("channel", "bob"), ("list", "ann bob")])
 def test_except(lobby, how, deaf):
     everybody = {name: lobby(name) for name in ["ann", "bob", "cid"]}
-    assert everybody["bob"].call("tell_others", "everyone", "psst", how) == 3 - len(deaf.split())
+    everybody["bob"].call("tell_others", "everyone", "psst", how)
     for name, ws in everybody.items():
         assert heard(ws) == ([] if name in deaf else ["psst"])
 
@@ -679,7 +679,7 @@ def test_members_leave_when_they_disconnect(everything, lobby):
         leave(bob)
         everything.until(lambda m: ann.call("count", "everyone") == 1)
         assert ann.call("count", "b") == 0 and ann.call("count", "lobby of bob") == 0
-        assert ann.call("tell", "everyone", "still here?") == 1
+        ann.call("tell", "everyone", "still here?")
         assert heard(ann) == ["still here?"]
 
 
@@ -719,7 +719,7 @@ def test_over_http_nobody_hears(everything):
     assert call_http(everything, "/lobby", "join", "a") == [False]
     assert call_http(everything, "/lobby", "count", "a") == 0
     with WebSocket(everything, "/lobby?name=ann") as ann:
-        assert call_http(everything, "/lobby", "tell", "everyone", "from HTTP") == 1
+        call_http(everything, "/lobby", "tell", "everyone", "from HTTP")
         assert ann.expect("told") == ["from HTTP"]
 
 
@@ -738,7 +738,7 @@ def test_names_of_groups(lobby, name, is_good):
     if is_good:
         assert ann.call("join", name) == [True]
         assert ann.call("count", name) == 1
-        assert ann.call("tell", name, "x") == 1
+        ann.call("tell", name, "x")
     else:
         for method, *args in [("join",), ("leave",), ("count",), ("tell", "x")]:
             with pytest.raises(RpcError) as failed:
@@ -751,7 +751,7 @@ def test_many_groups_of_one_connection(lobby):
     names = [f"group {i}" for i in range(2000)]
     assert ann.call("join", *names) == [True] * 2000
     assert len(ann.call("groups")) == 2002
-    assert ann.call("tell", names, "once") == 1
+    ann.call("tell", names[:1000], "once")
     assert heard(ann) == ["once"]
 
 

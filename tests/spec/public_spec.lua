@@ -34,6 +34,7 @@ setup(function()
     { class = "perigee.Instance", prefix = "self:", names = public.members(public.made_by(class, "instance_mt")) },
     { class = "perigee.Ctx", prefix = "ctx:", names = public.members(public.made_by(class, "ctx_mt")) },
     { class = "perigee.Group", prefix = "group:", names = public.members(perigee.group("g")) },
+    { class = "perigee.Shared", prefix = "store:", names = public.members(perigee.shared("s")) },
     { class = "perigee.Timer", prefix = "timer:", names = public.members(perigee.after(0, function() end)) },
     { class = "perigee.Log", prefix = "log:", names = public.members(perigee.log) },
     { class = "perigee.TestApp", prefix = "app:", names = public.members(app) },

@@ -10,12 +10,21 @@ local core = {}
 --- Version of the server.
 ---@type string
 core.version = nil
---- Random name of this process; "" while a command runs.
+--- Random name of this process: 16 hexadecimal digits.
 ---@type string
 core.node = nil
 --- Index of this worker, from 0.
 ---@type integer
 core.worker = nil
+--- Is the channel layer Redis?
+---@type boolean
+core.has_redis = nil
+--- Begins every key and channel in Redis.
+---@type string
+core.layer_prefix = nil
+--- Seconds Redis has to answer.
+---@type number
+core.layer_timeout = nil
 --- Is this `perigee dev`?
 ---@type boolean
 core.is_dev = nil
@@ -190,10 +199,13 @@ function core.watch_conns(watch) end
 
 -- ---- groups ---------------------------------------------------------------------------------------
 
+--- Joins, or changes the meta. Returns a wait when messages of other machines arrive only after it.
 ---@param conn perigee.Conn
 ---@param name string
+---@param meta? string JSON
 ---@return boolean joined
-function core.group_add(conn, name) end
+---@return integer? wait
+function core.group_add(conn, name, meta) end
 
 ---@param conn perigee.Conn
 ---@param name string
@@ -204,22 +216,91 @@ function core.group_discard(conn, name) end
 ---@return string[]
 function core.groups_of(conn) end
 
+--- Members in this process.
 ---@param name string
 ---@return integer
 function core.group_count(name) end
 
+--- Workers of this process that have members, in order.
+---@param name string
+---@return integer[]
+function core.group_workers(name) end
+
+--- Members on this worker.
 ---@param name string
 ---@return perigee.Conn[]
 function core.members(name) end
+
+--- The first `limit` members on this worker whose id is higher than `after`, in order.
+---@param name string
+---@param after perigee.Conn
+---@param limit integer 1 to 1000
+---@return perigee.Conn[]
+---@return (string|false)[] metas JSON
+function core.members_after(name, after, limit) end
 
 --- One frame for all members of one group or several, once each.
 ---@param names string|string[]
 ---@param method string
 ---@param params? any
----@param except? perigee.Conn[]
+---@param except? (perigee.Conn|string)[] connections and channels to leave out
 ---@param flags? integer as in notify
----@return integer reached
 function core.publish(names, method, params, except, flags) end
+
+--- Sends a notification to a connection anywhere. Returns a wait when only another process knows
+--- whether it is there; it is passed true or false.
+---@param channel string
+---@param method string
+---@param params? any
+---@param flags? integer as in notify
+---@return boolean|integer
+function core.notify_channel(channel, method, params, flags) end
+
+--- Sends a text to perigee.mail of the worker that has a channel, or is one (conn 0).
+---@param channel string
+---@param text string
+---@param wants_answer? boolean
+---@return boolean|integer as notify_channel
+function core.post(channel, text, wants_answer) end
+
+--- Sends a text to perigee.mail of all other workers with members of a group.
+---@param name string
+---@param text string
+function core.post_groups(name, text) end
+
+--- Sends a command to Redis. Returns a wait that is passed true and the reply, or false and perhaps
+--- an error's text; nil when Redis is not there.
+---@param ... string|number
+---@return integer? wait
+function core.redis(...) end
+
+-- ---- values that all workers of this process see --------------------------------------------------
+
+---@param key string
+---@return any
+function core.shared_get(key) end
+
+---@param key string
+---@param value any what JSON can hold
+---@param ttl number seconds; 0: for ever
+---@param only_new boolean
+---@return boolean? set false: there is one; nil: there is no room
+function core.shared_set(key, value, ttl, only_new) end
+
+---@param key string
+---@param by number
+---@param ttl number for a new one
+---@return number|false|nil sum false: it is no number; nil: there is no room
+function core.shared_incr(key, by, ttl) end
+
+---@param key string
+---@param ttl number
+---@return boolean found
+function core.shared_expire(key, ttl) end
+
+---@param key string
+---@return boolean found
+function core.shared_delete(key) end
 
 -- ---- the rest -------------------------------------------------------------------------------------
 

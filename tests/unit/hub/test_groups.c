@@ -28,6 +28,8 @@ static const struct conn_limits limits = {
 enum { CONNS = 12 };
 
 static struct worker w;
+static struct layer layer;
+static struct outbox outbox;
 static struct groups g;
 static int peers[CONNS];
 static struct conn *conns[CONNS];
@@ -95,7 +97,10 @@ static int start(void **state) {
   worker_open(&w, 0, &limits, &http, &ws, (struct worker_events){.mail = on_mail}, NULL,
               sizeof(struct subscriber), 100);
   deadlines_freeze(&w.deadlines);
-  groups_init(&g, &w);
+  layer_init(&layer, 1, 1000);
+  outbox_init(&outbox, &layer, &w.metrics);
+  groups_init(&g, &w, &layer, &outbox);
+  layer_enlist(&layer, &w);
   for (int i = 0; i < CONNS; i++) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends)) return -1;
@@ -115,11 +120,14 @@ static int stop(void **state) {
   uv_run(&w.loop, UV_RUN_DEFAULT);
   for (int i = 0; i < CONNS; i++) close(peers[i]);
   groups_fini(&g); /* which checks that all have left */
-  return worker_fini(&w) ? 0 : -1;
+  bool is_clean = worker_fini(&w);
+  worker_free(&w);
+  layer_fini(&layer); /* which checks that no topic is held */
+  return is_clean ? 0 : -1;
 }
 
 static bool join(int i, const char *name) {
-  return groups_add(&g, conns[i], name, strlen(name));
+  return groups_add(&g, conns[i], name, strlen(name), NULL, 0) != NULL;
 }
 
 static bool leave(int i, const char *name) {
@@ -138,14 +146,22 @@ static struct slice frame_of(const char *text) {
   return frame;
 }
 
-static unsigned deliver(const char *name, struct slice frame) {
-  return groups_deliver(&g, name, strlen(name), frame);
+/* Publishes to groups, but not to `except`; how many got it. */
+static unsigned publish_to(const char *const *names, size_t n, const struct address *except,
+                           size_t n_except, struct slice frame) {
+  struct group_name list[4];
+  uint64_t before = atomic_load(&w.metrics.group_deliveries);
+  for (size_t i = 0; i < n; i++) list[i] = (struct group_name){names[i], strlen(names[i])};
+  groups_publish(&g, list, n, except, n_except, frame);
+  return (unsigned)(atomic_load(&w.metrics.group_deliveries) - before);
 }
 
-/* Publishes to one group; how many got it. */
 static unsigned publish(const char *name, const char *text) {
-  groups_publish_begin(&g);
-  return deliver(name, frame_of(text));
+  return publish_to(&name, 1, NULL, 0, frame_of(text));
+}
+
+static struct address address_of(int i) {
+  return (struct address){layer.node, conn_id(conns[i]), w.index};
 }
 
 static void assert_told(const char *text, ...) { /* ... members, then -1 */
@@ -194,11 +210,11 @@ static void names_are_bytes(void **state) {
   (void)state;
   char longest[GROUP_NAME_MAX];
   memset(longest, 'n', sizeof longest);
-  assert_true(groups_add(&g, conns[0], "a\0b", 3));
-  assert_true(groups_add(&g, conns[1], "a\0c", 3));
-  assert_true(groups_add(&g, conns[2], "a", 1));
-  assert_true(groups_add(&g, conns[3], longest, sizeof longest));
-  assert_true(groups_add(&g, conns[4], longest, sizeof longest - 1));
+  assert_non_null(groups_add(&g, conns[0], "a\0b", 3, NULL, 0));
+  assert_non_null(groups_add(&g, conns[1], "a\0c", 3, NULL, 0));
+  assert_non_null(groups_add(&g, conns[2], "a", 1, NULL, 0));
+  assert_non_null(groups_add(&g, conns[3], longest, sizeof longest, NULL, 0));
+  assert_non_null(groups_add(&g, conns[4], longest, sizeof longest - 1, NULL, 0));
   assert_int_equal(groups_count(&g, "a\0b", 3), 1);
   assert_int_equal(groups_count(&g, "a", 1), 1);
   assert_int_equal(groups_count(&g, "A", 1), 0);
@@ -206,12 +222,12 @@ static void names_are_bytes(void **state) {
 }
 
 static void no_name(void) {
-  groups_add(&g, conns[0], "", 0);
+  groups_add(&g, conns[0], "", 0, NULL, 0);
 }
 
 static void long_name(void) {
   static const char name[GROUP_NAME_MAX + 1];
-  groups_add(&g, conns[0], name, sizeof name);
+  groups_add(&g, conns[0], name, sizeof name, NULL, 0);
 }
 
 static void fini_with_members(void) {
@@ -232,11 +248,8 @@ static void several_groups_reach_a_member_once(void **state) {
   join(1, "a");
   join(1, "b");
   join(2, "b");
-  groups_publish_begin(&g);
-  struct slice frame = frame_of("both");
-  assert_int_equal(deliver("a", frame), 2);
-  assert_int_equal(deliver("b", frame), 1); /* 1 has it already */
-  assert_int_equal(deliver("a", frame), 0);
+  static const char *const names[] = {"a", "b", "a"};
+  assert_int_equal(publish_to(names, 3, NULL, 0, frame_of("both")), 3);
   assert_told("both", 0, 1, 2, -1);
   assert_int_equal(publish("b", "again"), 2); /* another publish */
   assert_told("again", 1, 2, -1);
@@ -245,11 +258,12 @@ static void several_groups_reach_a_member_once(void **state) {
 static void who_is_excluded_gets_nothing_this_time(void **state) {
   (void)state;
   for (int i = 0; i < 4; i++) join(i, "a");
-  groups_publish_begin(&g);
-  groups_exclude(&g, conns[1]);
-  groups_exclude(&g, conns[3]);
-  groups_exclude(&g, conns[8]); /* no member at all */
-  assert_int_equal(deliver("a", frame_of("some")), 2);
+  static const char *const names[] = {"a"};
+  struct address except[] = {address_of(1), address_of(3), address_of(8), address_of(0),
+                             address_of(2)};
+  except[3].node++; /* others' connections with the same number */
+  except[4].worker++;
+  assert_int_equal(publish_to(names, 1, except, 5, frame_of("some")), 2);
   assert_told("some", 0, 2, -1);
   assert_int_equal(publish("a", "all"), 4);
   assert_told("all", 0, 1, 2, 3, -1);
@@ -330,10 +344,10 @@ static void the_groups_of_a_connection_are_told(void **state) {
   assert_int_equal(count_of("four"), 1);
 }
 
-static void note_member(struct conn *conn, void *arg) {
+static void note_member(const struct member_view *member, void *arg) {
   bool *is_member = arg;
   for (int i = 0; i < CONNS; i++)
-    if (conns[i] == conn) {
+    if (conns[i] == member->conn) {
       assert_false(is_member[i]);
       is_member[i] = true;
     }
