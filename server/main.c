@@ -5,7 +5,9 @@
 #include "base/mem.h"
 #include "bridge/command.h"
 #include "bridge/host.h"
+#include "bridge/reload.h"
 #include "hub/broker.h"
+#include "hub/bundle.h"
 #include "net/listener.h"
 #include "wire/handshake.h"
 
@@ -47,6 +49,8 @@ struct control {
   unsigned ports[LISTEN_MAX];
   int reserved[LISTEN_MAX]; /* sockets that hold the ports until all workers listen */
   unsigned n_reserved;
+  struct bundle *apps; /* what the workers load when they start */
+  struct reload *reload;
 };
 
 static void raise_file_limit(void) {
@@ -63,7 +67,8 @@ static void crew_main(void *arg) {
   const struct settings *settings = &crew->control->settings;
   unsigned index = (unsigned)(crew - crew->control->crews);
   if (settings->workers > 1) log_worker(index);
-  crew->is_ok = host_open(&crew->host, index, settings, &crew->control->layer, &crew->error);
+  crew->is_ok = host_open(&crew->host, index, settings, &crew->control->layer, crew->control->apps,
+                          &crew->error);
   uv_sem_post(&crew->done);
   uv_sem_wait(&crew->go);
   if (crew->is_ok && !crew->is_cancelled) {
@@ -106,9 +111,10 @@ static bool step_done(struct control *c) {
 static void on_signal(uv_signal_t *handle, int signal) {
   struct control *c = handle->data;
   if (signal == SIGHUP) {
-    log_say(LOG_INFO, "SIGHUP: nothing to reload");
+    reload_ask(c->reload, NULL, NULL);
     return;
   }
+  reload_stop(c->reload);
   log_say(LOG_INFO, c->is_stopping ? "stopping at once" : "draining");
   for (unsigned i = 0; i < c->n; i++)
     host_post(&c->crews[i].host, c->is_stopping ? HOST_STOP : HOST_DRAIN);
@@ -133,6 +139,33 @@ static void on_ended(uv_async_t *async) {
   for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
   uv_close((uv_handle_t *)async, NULL);
   if (c->redis.host) broker_close(&c->broker);
+  reload_close(c->reload);
+}
+
+/* Reads the code of all apps. False after saying what is wrong. */
+static bool read_apps(struct control *c) {
+  char error[1024];
+  c->apps = bundle_read(c->settings.apps, error, sizeof error);
+  if (!c->apps) {
+    fprintf(stderr, "perigee: %s\n", error);
+    return false;
+  }
+  bundle_compare(c->apps, NULL);
+  for (size_t i = 0; i < c->apps->n_apps; i++) {
+    if (!c->apps->apps[i].error) continue;
+    fprintf(stderr, "perigee: %s\n", c->apps->apps[i].error);
+    return false;
+  }
+  return true;
+}
+
+static void open_reload(struct control *c) {
+  struct host **hosts = mem_alloc(c->n * sizeof *hosts);
+  for (unsigned i = 0; i < c->n; i++) hosts[i] = &c->crews[i].host;
+  c->reload = reload_open(&c->loop, &c->settings, hosts, c->n, c->apps);
+  bundle_unref(c->apps);
+  c->apps = NULL;
+  free(hosts);
 }
 
 /* ---- the layer and the ports -------------------------------------------------------------------
@@ -207,6 +240,7 @@ static bool run_crews(struct control *c) {
   c->ended.data = c;
   start_crews(c);
   bool is_up = step_done(c);
+  open_reload(c);
   for (int i = 0; i < 3; i++) {
     uv_signal_init(&c->loop, &c->signals[i]);
     c->signals[i].data = c;
@@ -218,6 +252,7 @@ static bool run_crews(struct control *c) {
   c->watchdog.data = c;
   uv_timer_start(&c->watchdog, on_watchdog, WATCHDOG_MS, WATCHDOG_MS);
   uv_run(&c->loop, UV_RUN_DEFAULT);
+  reload_free(c->reload);
   bool is_clean = end_crews(c);
   if (is_up) log_say(LOG_INFO, "stopped");
   return is_up && is_clean;
@@ -231,7 +266,7 @@ static int serve(struct control *c) {
   c->n = s->workers;
   layer_init(&c->layer, c->n, s->shared_memory);
   check(uv_loop_init(&c->loop) == 0);
-  is_good = open_layer(c) && reserve_ports(c);
+  is_good = read_apps(c) && open_layer(c) && reserve_ports(c);
   if (is_good) {
     is_good = run_crews(c);
   } else {
@@ -244,6 +279,7 @@ static int serve(struct control *c) {
   }
   check(uv_loop_close(&c->loop) == 0);
   layer_fini(&c->layer);
+  bundle_unref(c->apps);
   redis_url_free(&c->redis);
   return is_good ? 0 : 1;
 }

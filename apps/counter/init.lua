@@ -5,7 +5,8 @@ local perigee = require "perigee"
 local Counter = perigee.consumer { groups = { "counter" } }
 local watchers = perigee.group "counter"
 
--- What this app remembers. A Lua variable would do for one worker; this is the same for all of them.
+-- What this app remembers. A Lua variable would do for one worker, and until the code is loaded anew;
+-- this is the same for all workers, and for all versions of the code.
 local store = perigee.shared "counter"
 
 -- ---- helpers ------------------------------------------------------------------------------------

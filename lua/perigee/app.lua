@@ -1,6 +1,7 @@
 --- Apps: finds them, loads each into an environment of its own, and hands what they declare to C.
 local core = require("perigee.core")
 local consumer = require("perigee.consumer")
+local handover = require("perigee.handover")
 local perigee = require("perigee") --[[@as perigee.Face]]
 local report = require("perigee.report")
 local signals = require("perigee.signals")
@@ -10,14 +11,26 @@ local wait = require("perigee.wait")
 
 local M = {}
 
----@class perigee.App
+--- Where an app's code is: on the disk or, with `files`, as it was read from there.
+---@class perigee.Place
 ---@field name string
 ---@field file string the file that is run first
 ---@field dir string? its folder, nil for a single file
+---@field generation? integer
+---@field files? table<string, string> text by path
+---@field has_public? boolean is there a folder public? nil: look
+---@field is_changed? boolean it is to be loaded, whatever is served under that name
+---@field declare? fun(perigee: perigee): any in place of files: for tests
+
+---@class perigee.App: perigee.Place
+---@field generation integer
 ---@field env table its globals
 ---@field loaded table<string, any> its modules
+---@field sources table<string, string> text of what was loaded, by chunk name
 ---@field consumers perigee.Record[]
 ---@field timers table<perigee.Timer, true>
+---@field held? fun()[] what it wants to begin once it is served; nil from then on
+---@field handover perigee.Handover
 
 -- ---- the environment ----------------------------------------------------------------------------
 
@@ -103,10 +116,16 @@ end
 
 -- ---- files --------------------------------------------------------------------------------------
 
+---@param place perigee.Place
 ---@param path string
 ---@return string? text
 ---@return string? err
-local function read_file(path)
+local function read_file(place, path)
+  if place.files then
+    local text = place.files[path]
+    if not text then return nil, path .. ": there is no such file" end
+    return text
+  end
   local file, err = io.open(path, "rb")
   if not file then return nil, err end
   local text = file:read("a")
@@ -136,8 +155,8 @@ end
 ---@return function
 local function compile(app, path, text)
   local name = chunk_name(path)
-  report.sources[name] = text
-  local fn, err = load(text, "@" .. name, "t", app.env)
+  app.sources[name] = text
+  local fn, err = load(text:gsub("^\xEF\xBB\xBF", ""), "@" .. name, "t", app.env)
   if not fn then error(load_error(report.position(err) and err or ("%s: %s"):format(path, err)), 0) end
   return fn
 end
@@ -160,7 +179,7 @@ function M.require(app, name)
     local rest = name:sub(#app.name + 2):gsub("%.", "/")
     local tried = {}
     for _, path in ipairs { app.dir .. "/" .. rest .. ".lua", app.dir .. "/" .. rest .. "/init.lua" } do
-      local text = not rest:find("..", 1, true) and read_file(path)
+      local text = not rest:find("..", 1, true) and read_file(app, path)
       if text then
         local value = compile(app, path, text)(name, path)
         if app.loaded[name] == nil then app.loaded[name] = value == nil and true or value end
@@ -202,10 +221,22 @@ local function take_consumers(app, result)
   end
 end
 
----@param place { name: string, file: string, dir: string? }
+---@param place perigee.Place
 ---@return perigee.App
 local function new_app(place)
-  return { name = place.name, file = place.file, dir = place.dir, loaded = {}, consumers = {}, timers = {} }
+  return {
+    name = place.name, file = place.file, dir = place.dir, files = place.files, has_public = place.has_public,
+    generation = place.generation or 1,
+    loaded = {}, sources = {}, consumers = {}, timers = {}, held = {}, handover = handover.new(),
+  }
+end
+
+--- The app is served: what it has asked for while it was loaded begins.
+---@param app perigee.App
+function M.begin(app)
+  local held = app.held or {}
+  app.held = nil
+  for _, fn in ipairs(held) do fn() end
 end
 
 --- Ends what an app has started.
@@ -213,59 +244,107 @@ end
 function M.retire(app)
   wait.cancel_all(app)
   signals.forget(app)
+  report.forget(app.sources)
+end
+
+--- The app that is being loaded. Code that is ended for its time ends all that would clean up after
+--- it, too: whoever goes on calls M.abandon.
+---@type perigee.App?
+local loading
+---@type string?
+local stopped
+
+--- Cleans up after an app whose loading was ended from outside.
+---@return string? why
+function M.abandon()
+  local why = stopped
+  core.loading(false)
+  if loading then M.retire(loading) end
+  loading, stopped = nil, nil
+  return why
+end
+
+--- What went wrong while an app was loaded, for people.
+---@param app perigee.App
+---@param err any
+---@return string
+local function explain(app, err)
+  if core.is_stopping() then -- not an error of its own: say where it was
+    local level = 3
+    local info = debug.getinfo(level, "Sl")
+    while info and not app.sources[info.short_src] do
+      level = level + 1
+      info = debug.getinfo(level, "Sl")
+    end
+    local at = info and ("%s:%d"):format(info.short_src, info.currentline) or app.file
+    stopped = load_error(at .. ": this ran on and on while the app was loaded, when nothing else can run "
+      .. "(setting slice_stop)")
+    return stopped
+  end
+  local text = report.text(err)
+  if text:find("\n", 1, true) then return text end -- a module's, explained already
+  if report.position(text) and not report.is_own(text) then return load_error(text) end
+  local what = text:match("^[^\n:]+:%d+: (.*)$") or text
+  local file, line = report.app_line(nil, 3)
+  if file then return load_error(("%s:%d: %s"):format(file, line, what)) end
+  -- after a tail call, as in `return perigee.consumer { ... }`, an error knows no place
+  return ("%s: %s"):format(app.file, what)
+end
+
+--- Runs what declares an app. Raises a text when it fails; then nothing of the app is left.
+---@param app perigee.App
+---@param fn function
+---@param ... any
+---@return any
+local function run(app, fn, ...)
+  report.know(app.sources)
+  loading = app
+  core.loading(true)
+  local ok, result = xpcall(fn, function(err) return explain(app, err) end, ...)
+  core.loading(false)
+  if ok then ok, result = pcall(take_consumers, app, result) end
+  loading = nil
+  if ok then return end
+  M.retire(app)
+  if result == "not enough memory" then
+    collectgarbage()
+    result = ("%s: Lua's memory was used up while the app was loaded (setting lua_memory)"):format(app.file)
+  end
+  error(result, 0)
 end
 
 --- Loads one app without serving it. Raises with the file, the line and the lines around it.
----@param place { name: string, file: string, dir: string? }
+---@param place perigee.Place
 ---@return perigee.App
 function M.load(place)
   local app = new_app(place)
-  local text, err = read_file(app.file)
-  if not text then error(err, 0) end
+  if place.declare then
+    app.env = {}
+    run(app, place.declare, perigee.for_app(app))
+    return app
+  end
   local seal
   app.env, seal = make_environment(app)
-  local chunk = compile(app, app.file, text)
-  core.loading(true)
-  local ok, result = xpcall(chunk, function(e)
-    if type(e) ~= "string" then e = report.text(e) end
-    if report.position(e) and not report.is_own(e) then return load_error(e) end
-    local what = e:match("^[^\n:]+:%d+: (.*)$") or e
-    local file, line = report.app_line(nil, 2)
-    if file then return load_error(("%s:%d: %s"):format(file, line, what)) end
-    -- after a tail call, as in `return perigee.consumer { ... }`, an error knows no place
-    return ("%s: %s"):format(app.file, what)
-  end, app.name, app.file)
-  core.loading(false)
-  if not ok then
-    M.retire(app)
-    error(result, 0)
-  end
+  run(app, function()
+    local text, err = read_file(app, app.file)
+    if not text then error(err, 0) end
+    return compile(app, app.file, text)(app.name, app.file)
+  end)
   seal()
-  take_consumers(app, result)
   return app
 end
 
---- Makes an app of a function that gets the perigee module and returns the consumers: for tests.
+--- A place for an app that is a function which gets the perigee module and returns the consumers.
 ---@param name string
 ---@param fn fun(perigee: perigee): perigee.Consumer|perigee.Consumer[]
----@return perigee.App
-function M.from_function(name, fn)
-  local app = new_app { name = name, file = debug.getinfo(fn, "S").short_src }
-  app.env = {}
-  core.loading(true)
-  local ok, result = pcall(fn, perigee.for_app(app))
-  core.loading(false)
-  if not ok then
-    M.retire(app)
-    error(result, 0)
-  end
-  take_consumers(app, result)
-  return app
+---@return perigee.Place
+function M.place_of_function(name, fn)
+  return { name = name, file = debug.getinfo(fn, "S").short_src, declare = fn }
 end
 
 --- A place for an app below a folder: NAME/init.lua or NAME.lua.
 ---@param dir string
----@return { name: string, file: string, dir: string? }[]
+---@return perigee.Place[]
 function M.find(dir)
   local handle, err = uv.fs_scandir(dir)
   if not handle then error(("cannot read the apps folder %s: %s"):format(dir, err), 0) end
@@ -299,9 +378,10 @@ end
 ---@type table<string, perigee.App>
 M.apps = {}
 
---- Serves a set of apps: all or, when something is wrong, none.
+--- What a set of apps serves together, for core.serve. Raises when it does not fit together.
 ---@param apps perigee.App[]
-function M.serve(apps)
+---@return table[]
+function M.routes(apps)
   local routes, owners = {}, {}
   for _, app in ipairs(apps) do
     for _, record in ipairs(app.consumers) do
@@ -312,27 +392,27 @@ function M.serve(apps)
       owners[record.path] = record
       routes[#routes + 1] = consumer.route(record)
     end
-    if app.dir and uv.fs_stat(app.dir .. "/public") then
+    if app.has_public == nil then app.has_public = app.dir ~= nil and uv.fs_stat(app.dir .. "/public") ~= nil end
+    if app.has_public then
       routes[#routes + 1] = { kind = "public", prefix = "/" .. app.name .. "/", dir = app.dir .. "/public" }
     end
   end
+  return routes
+end
+
+--- Serves a set of apps: all or, when something is wrong, none.
+---@param apps perigee.App[]
+---@return table[] routes
+function M.serve(apps)
+  local routes = M.routes(apps)
   core.serve(routes)
   M.apps = {}
   for _, app in ipairs(apps) do
     M.apps[app.name] = app
-    signals.emit("app_loaded", { app = app.name })
+    M.begin(app)
+    signals.emit("app_loaded", { app = app.name, generation = app.generation })
   end
-end
-
---- Loads and serves every app in a folder. What a starting worker calls.
----@param dir string
-function M.load_all(dir)
-  local apps = {}
-  for _, place in ipairs(M.find(dir)) do apps[#apps + 1] = M.load(place) end
-  if #apps == 0 then
-    error(("no apps in %s: an app is a folder with an init.lua, or a file NAME.lua"):format(dir), 0)
-  end
-  M.serve(apps)
+  return routes
 end
 
 return M

@@ -38,6 +38,23 @@ function M.ctx_of(task)
   return ctx and rawget(ctx, TASK) == task and ctx or nil
 end
 
+--- The record that the call of a task began with. Its app may have been loaded anew since.
+---@param task integer?
+---@param record perigee.Record
+---@return perigee.Record
+function M.record_of(task, record)
+  local ctx = M.ctx_of(task)
+  local mt = ctx and getmetatable(ctx) -- which a handler may have replaced
+  return type(mt) == "table" and mt.__name == "perigee.ctx" and mt.record or record
+end
+
+--- Lets go of calls that have ended: a ctx holds on to the code it came from.
+function M.forget_ended()
+  for slot, ctx in pairs(calls) do
+    if not core.is_task(ctx[TASK]) then calls[slot] = nil end
+  end
+end
+
 --- The task of a connection's call with that id, or nil.
 ---@param conn integer
 ---@param id any

@@ -227,7 +227,7 @@ function M.read(path, environ)
   if not file then return nil, problem(path, nil, "cannot be read: " .. err) end
   file:close()
   if #text > M.MAX_BYTES then return nil, problem(path, nil, ("is longer than %d bytes"):format(M.MAX_BYTES)) end
-  report.sources[path] = text
+  report.know { [path] = text }
   local secrets = {}
   local chunk, syntax = load(text, CHUNK, "t", make_environment(environ, secrets))
   if not chunk then return nil, problem(path, split_error(syntax)) end

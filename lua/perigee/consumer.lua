@@ -229,7 +229,7 @@ end
 ---@field by_websocket table<string, perigee.Method> requests.websocket, within one step; empty without 2.0
 ---@field by_http table<string, perigee.Method>
 ---@field ctx_mt table
----@field instance_mt table
+---@field instance_mt perigee.Seat
 
 --- In a hook, `self` is an instance: what an instance has can be called on it.
 ---@class perigee.Consumer: perigee.Instance
@@ -558,8 +558,8 @@ function M.new(given, app)
     events = {},
     requests = new_registry(),
     notifications = new_registry(),
-    instance_mt = instance.metatable(class),
   }
+  record.instance_mt = instance.metatable(class, record)
   if versions["2.0"] then -- else no call is plain: perigee.rpc refuses it on the longer way
     record.by_websocket, record.by_http = record.requests.websocket, record.requests.http
   else
@@ -596,6 +596,16 @@ function M.check(record)
       end
     end
   end
+end
+
+--- A consumer takes the place of another, of the same app and path: from now on all instances are its
+--- own.
+---@param record perigee.Record
+---@param before perigee.Record
+function M.succeed(record, before)
+  local seat = before.instance_mt
+  seat.class, seat.record = record.class, record
+  record.instance_mt = seat
 end
 
 --- What core.serve needs to know of a consumer.

@@ -124,6 +124,7 @@ function M.metatable(record)
   }
   return {
     __name = "perigee.ctx",
+    record = record,
     encoding = record.encoding,
     __index = function(self, key)
       local value = Ctx[key]

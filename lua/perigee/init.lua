@@ -5,6 +5,7 @@ local core = require("perigee.core")
 local errors = require("perigee.errors")
 local events = require("perigee.events")
 local group = require("perigee.group")
+local handover = require("perigee.handover")
 local log = require("perigee.log")
 local shared = require("perigee.shared")
 local signals = require("perigee.signals")
@@ -33,7 +34,6 @@ function M.for_app(app)
     send = events.send,
     now = wait.now,
     sleep = wait.sleep,
-    spawn = wait.spawn,
     all = wait.all,
     await = wait.await,
     --- Log lines that name the app.
@@ -56,6 +56,25 @@ function M.for_app(app)
   ---@return boolean sent false when there is no such connection
   function perigee.notify_channel(to, method, params)
     return channel.notify_channel(nil, to, method, params)
+  end
+
+  --- Runs a function beside this one, from the loop's next turn on. An error in it is logged.
+  ---@param fn function
+  ---@param ... any its arguments
+  function perigee.spawn(fn, ...)
+    wait.start(app, fn, ...)
+  end
+
+  --- What the next version of this file gets when the app is loaded anew: plain values, and instances.
+  ---@param fn fun(): any called when the next version is about to take over; must not wait
+  function perigee.on_save(fn)
+    handover.on(app, "save", fn)
+  end
+
+  --- Takes what the last version of this file has saved.
+  ---@param fn fun(state: any) called before this version takes over, when there is something; must not wait
+  function perigee.on_restore(fn)
+    handover.on(app, "restore", fn)
   end
 
   --- Calls fn for each signal of that name.

@@ -131,24 +131,31 @@ local fields = {
   end,
 }
 
+--- What the instances of a path have in common. It outlives the consumer: the next version of an app
+--- takes it over, and thereby all instances at once.
+---@class perigee.Seat
+---@field class perigee.Consumer
+---@field record perigee.Record
+
 --- The metatable of a consumer's instances: what the class defines comes first.
 ---@param class perigee.Consumer
----@return table
-function M.metatable(class)
-  return {
-    __name = "perigee.instance",
-    __index = function(self, key)
-      local value = rawget(class, key)
-      if value ~= nil then return value end
-      value = Instance[key]
-      if value ~= nil then return value end
-      local make = fields[key]
-      if not make then return nil end
-      value = make(self)
-      rawset(self, key, value)
-      return value
-    end,
-  }
+---@param record perigee.Record
+---@return perigee.Seat
+function M.metatable(class, record)
+  local seat = { __name = "perigee.instance", class = class, record = record }
+  function seat.__index(self, key)
+    local value = rawget(seat.class, key)
+    if value ~= nil then return value end
+    value = Instance[key]
+    if value ~= nil then return value end
+    if key == "_record" then return seat.record end
+    local make = fields[key]
+    if not make then return nil end
+    value = make(self)
+    rawset(self, key, value)
+    return value
+  end
+  return seat
 end
 
 return M

@@ -20,7 +20,7 @@ local ended = setmetatable({}, { __mode = "v" })
 ---@param transport string
 ---@return perigee.Instance
 local function make(record, conn, transport)
-  return setmetatable({ _conn = conn, _record = record, transport = transport }, record.instance_mt)
+  return setmetatable({ _conn = conn, transport = transport }, record.instance_mt)
 end
 
 --- The instance of a connection: one for as long as a WebSocket is open, a new one for each HTTP

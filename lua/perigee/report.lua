@@ -23,9 +23,30 @@ function M.position(text)
   return file, tonumber(line)
 end
 
---- Source files of apps as they were loaded, by chunk name: what is on the disk may have changed.
----@type table<string, string>
-M.sources = {}
+--- Source files of apps as they were loaded, by chunk name: what is on the disk may have changed. The
+--- newest version of an app comes first.
+---@type table<string, string>[]
+local sources = {}
+
+---@param texts table<string, string> may still grow
+function M.know(texts)
+  table.insert(sources, 1, texts)
+end
+
+---@param texts table<string, string>
+function M.forget(texts)
+  for i = #sources, 1, -1 do
+    if sources[i] == texts then table.remove(sources, i) end
+  end
+end
+
+---@param file string
+---@return string?
+local function source(file)
+  for _, texts in ipairs(sources) do
+    if texts[file] then return texts[file] end
+  end
+end
 
 --- The lines around one, with a mark, or nil when the source is not known.
 ---@param file string
@@ -33,11 +54,11 @@ M.sources = {}
 ---@param around? integer lines before and after, default 2
 ---@return string?
 function M.excerpt(file, line, around)
-  local source = M.sources[file]
-  if not source then return nil end
+  local text_of_file = source(file)
+  if not text_of_file then return nil end
   around = around or 2
   local out, number = {}, 0
-  for text in (source .. "\n"):gmatch("(.-)\r?\n") do
+  for text in (text_of_file .. "\n"):gmatch("(.-)\r?\n") do
     number = number + 1
     if number > line + around then break end
     if number >= line - around then
@@ -78,7 +99,7 @@ function M.app_line(co, level)
   for i = co and 0 or level + 1, 200 do
     local info = co and debug.getinfo(co, i, "Sl") or not co and debug.getinfo(i, "Sl")
     if not info then return nil end
-    if M.sources[info.short_src] and info.currentline > 0 then return info.short_src, info.currentline end
+    if source(info.short_src) and info.currentline > 0 then return info.short_src, info.currentline end
   end
 end
 

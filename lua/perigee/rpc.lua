@@ -247,6 +247,7 @@ end
 ---@param co thread? nil when there was no memory to keep it
 function M.failed(record, task, bits, err, co)
   local ctx = call.ctx_of(task)
+  record = call.record_of(task, record)
   local text = raised_text(err)
   if text then err = errors.from(text) end
   if errors.is(err) then
@@ -295,6 +296,7 @@ end
 ---@param seconds number
 function M.late(record, task, bits, why, seconds)
   local err = M.stopped(why, seconds)
+  record = call.record_of(task, record)
   call.tell_error(record, call.ctx_of(task), err)
   return call_error(record, bits, to_wire(err))
 end
@@ -329,6 +331,7 @@ end
 ---@param path string
 function M.unencodable(record, task, bits, value, style, what, path)
   local ctx = call.ctx_of(task)
+  record = call.record_of(task, record)
   local is_error = style == E.ERROR_2 or style == E.ERROR_1
   local encoding = record.encoding
   if encoding.default and not encoding.encode and not is_error then

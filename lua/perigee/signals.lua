@@ -12,7 +12,7 @@ local M = {}
 ---| "rpc_method_completed" { ctx, result, seconds }
 ---| "rpc_method_failed" { ctx, error, seconds }
 ---| "app_loaded" { app }
----| "app_reloaded" { app }
+---| "app_reloaded" { app, generation }
 ---| "app_reload_failed" { app, error }
 ---| "layer_down" { error }
 ---| "layer_up" {}
@@ -57,8 +57,8 @@ function M.watches_calls()
   return #receivers.rpc_method_started + #receivers.rpc_method_completed + #receivers.rpc_method_failed > 0
 end
 
---- Calls fn for each signal of that name until its app is retired.
----@param owner table the app
+--- Calls fn for each signal of that name, from when its app is served until it is retired.
+---@param owner { held?: fun()[] } the app
 ---@param name perigee.Signal
 ---@param fn fun(event: table)
 function M.on(owner, name, fn)
@@ -67,19 +67,26 @@ function M.on(owner, name, fn)
     error(("perigee.on: there is no signal '%s'%s"):format(tostring(name), spelling.hint(name, M.names)), 3)
   end
   if type(fn) ~= "function" then error("perigee.on: the receiver must be a function", 3) end
-  list[#list + 1] = { fn = fn, owner = owner }
-  changed()
+  local function begin()
+    list[#list + 1] = { fn = fn, owner = owner }
+    changed()
+  end
+  if owner.held then owner.held[#owner.held + 1] = begin else begin() end
 end
 
 --- Forgets the receivers of an app.
 ---@param owner table
 function M.forget(owner)
+  local is_changed = false
   for _, list in pairs(receivers) do
     for i = #list, 1, -1 do
-      if list[i].owner == owner then table.remove(list, i) end
+      if list[i].owner == owner then
+        table.remove(list, i)
+        is_changed = true
+      end
     end
   end
-  changed()
+  if is_changed then changed() end
 end
 
 --- Tells everybody who listens. One that fails is logged and changes nothing else.

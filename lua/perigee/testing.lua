@@ -11,6 +11,7 @@ local call = require("perigee.call")
 local client = require("perigee.client")
 local core = require("perigee.core")
 local perigee = require("perigee") --[[@as perigee.Face]]
+local reload = require("perigee.reload")
 local testcore = require("perigee.core.testing")
 local uv = require("luv")
 
@@ -340,6 +341,20 @@ end
 
 -- ---- apps ---------------------------------------------------------------------------------------
 
+---@param source string|fun(perigee: perigee): any
+---@param name string? for a function
+---@return perigee.Place
+local function find_place(source, name)
+  if type(source) == "function" then return apps.place_of_function(name or "test", source) end
+  local path = source:gsub("/+$", "")
+  if uv.fs_stat(path .. "/init.lua") then
+    return { name = path:match("([^/]+)$"), file = path .. "/init.lua", dir = path }
+  elseif path:find("%.lua$") and uv.fs_stat(path) then
+    return { name = path:match("([^/]+)%.lua$"), file = path }
+  end
+  error(("testing.app: there is no app at %s (in %s)"):format(path, uv.cwd()), 3)
+end
+
 ---@class perigee.TestApp
 ---@field name string
 ---@field package clients perigee.TestClient[]
@@ -491,6 +506,35 @@ function TestApp:require(name)
   return apps.require(self.app, name)
 end
 
+--- Loads the app anew as a running server does: connections, instances and groups stay, calls that
+--- begin from now on run new code.
+---@param source? string|fun(perigee: perigee): any another folder, file or function; nil: the same files,
+---as they are by now
+---@return boolean ok false: the old code serves on
+---@return string? err
+function TestApp:try_reload(source)
+  local place = source == nil and self.place or find_place(source, self.name)
+  place.is_changed, place.generation = true, self.app.generation + 1
+  place.name = self.name
+  local ok, err = reload.build { place }
+  if ok then ok, err = reload.swap() end
+  if ok then
+    reload.keep()
+    self.app, self.place = apps.apps[self.name], place
+  else
+    reload.undo()
+  end
+  settle()
+  return ok, err
+end
+
+--- The same; an error fails the test.
+---@param source? string|fun(perigee: perigee): any
+function TestApp:reload(source)
+  local ok, err = self:try_reload(source)
+  if not ok then error("the app could not be reloaded: " .. err .. show_logs(), 2) end
+end
+
 --- Closes all connections and ends what the app has started. The next testing.app does it as well.
 function TestApp:stop()
   for _, one in ipairs(self.clients) do one.client:abort() end
@@ -502,18 +546,6 @@ function TestApp:stop()
   if current == self then current = nil end
 end
 
----@param path string
----@return { name: string, file: string, dir: string? }
-local function find_app(path)
-  path = path:gsub("/+$", "")
-  if uv.fs_stat(path .. "/init.lua") then
-    return { name = path:match("([^/]+)$"), file = path .. "/init.lua", dir = path }
-  elseif path:find("%.lua$") and uv.fs_stat(path) then
-    return { name = path:match("([^/]+)%.lua$"), file = path }
-  end
-  error(("testing.app: there is no app at %s (in %s)"):format(path, uv.cwd()), 3)
-end
-
 --- Loads an app and serves it to this test alone.
 ---@param source string|fun(perigee: perigee): perigee.Consumer|perigee.Consumer[] folder or file of an
 ---app, or a function that declares one
@@ -523,14 +555,10 @@ function M.app(source, name)
   if current then current:stop() end
   testcore.forget_shared()
   logs = {}
-  local app
-  if type(source) == "function" then
-    app = apps.from_function(name or "test", source)
-  else
-    app = apps.load(find_app(source))
-  end
-  apps.serve { app }
-  current = setmetatable({ name = app.name, app = app, clients = {} }, TestApp)
+  local place = find_place(source, name)
+  local app = apps.load(place)
+  reload.serve { app }
+  current = setmetatable({ name = app.name, app = app, place = place, clients = {} }, TestApp)
   return current
 end
 

@@ -35,14 +35,6 @@ function M.sleep(seconds)
   core.park(seconds)
 end
 
---- Runs a function beside this one, from the loop's next turn on. An error in it is logged.
----@param fn function
----@param ... any its arguments
-function M.spawn(fn, ...)
-  check_function(fn, "perigee.spawn")
-  core.spawn(fn, ...)
-end
-
 --- Turns a callback into a wait: calls start(done) and suspends until done(...) is called, whose
 --- values it returns.
 ---@param start fun(done: fun(...))
@@ -125,6 +117,21 @@ end
 --- What timers belong to: they are cancelled together when their app is retired.
 ---@class perigee.TimerOwner
 ---@field timers table<perigee.Timer, true>
+---@field held? fun()[] while it is loaded: what waits until it is served
+
+--- Runs a task of an app's, as soon as the app is served: while it is loaded, it may yet fail.
+---@param owner perigee.TimerOwner
+---@param fn function
+---@param ... any
+function M.start(owner, fn, ...)
+  check_function(fn, "perigee.spawn")
+  if not owner.held then
+    core.spawn(fn, ...)
+    return
+  end
+  local args = table.pack(...)
+  owner.held[#owner.held + 1] = function() core.spawn(fn, table.unpack(args, 1, args.n)) end
+end
 
 ---@class perigee.Timer
 ---@field package owner perigee.TimerOwner
@@ -169,7 +176,7 @@ function M.after(owner, seconds, fn)
   check_seconds(seconds, "perigee.after")
   check_function(fn, "perigee.after")
   local timer = new_timer(owner)
-  core.spawn(function()
+  M.start(owner, function()
     if not timer_wait(timer, seconds) then return end
     owner.timers[timer] = nil
     fn()
@@ -187,8 +194,9 @@ function M.every(owner, seconds, fn)
   check_seconds(seconds, "perigee.every")
   check_function(fn, "perigee.every")
   if seconds == 0 then error("perigee.every needs more than 0 seconds", 3) end
-  local timer, due = new_timer(owner), core.now()
-  core.spawn(function()
+  local timer = new_timer(owner)
+  M.start(owner, function()
+    local due = core.now()
     while true do
       local now = core.now()
       due = math.max(due + seconds, now)

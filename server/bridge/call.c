@@ -443,6 +443,7 @@ static void call_released(struct task *t) {
     peer_of(conn)->calls--;
     dispatch_released(conn);
   }
+  c->consumer->users--;
   if (c->batch) batch_end_member(c->batch);
 }
 
@@ -455,8 +456,9 @@ static const struct task_kind kind = {
     .released = call_released,
 };
 
-static uint32_t how_it_came(const struct host *h, bool is_http) {
-  return (is_http ? ENV_HTTP : 0) | (h->worker.is_draining && !is_http ? ENV_DRAINING : 0);
+static uint32_t how_it_came(const struct host *h, struct conn *conn, bool is_http) {
+  bool is_ending = h->worker.is_draining || peer_of(conn)->is_leaving;
+  return (is_http ? ENV_HTTP : 0) | (is_ending && !is_http ? ENV_DRAINING : 0);
 }
 
 /* Begins a call and runs it until it waits or ends. */
@@ -471,6 +473,7 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
     return;
   }
   *call_of(t) = *call;
+  call->consumer->users++;
   p->calls++;
   task_run(t, body);
   conn = worker_conn(&h->worker, call->conn); /* it may be gone */
@@ -480,6 +483,7 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
 /* ---- batches --------------------------------------------------------------------------------- */
 
 static void batch_free(struct batch *b) {
+  b->consumer->users--;
   for (uint32_t i = 0; i < b->n; i++) free((char *)b->answers[i].at);
   free(b->answers);
   free(b->members);
@@ -539,7 +543,7 @@ static void batch_pump(struct batch *b) {
         .conn = b->conn,
         .text = b->members[b->begun].at,
         .text_len = b->members[b->begun].len,
-        .bits = ENV_BATCH | how_it_came(h, b->is_http),
+        .bits = ENV_BATCH | how_it_came(h, conn, b->is_http),
         .member = b->begun,
     };
     b->begun++;
@@ -597,6 +601,7 @@ static void call_batch(struct host *h, struct conn *conn, const char *text, size
                       .n = (uint32_t)count,
                       .is_http = is_http};
   b->answers = mem_zalloc((size_t)count * sizeof *b->answers);
+  consumer->users++;
   batch_pump(b);
 }
 
@@ -617,7 +622,7 @@ void call_message(struct host *h, struct conn *conn, const char *text, size_t n,
       .conn = conn_id(conn),
       .text = text,
       .text_len = n,
-      .bits = how_it_came(h, is_http),
+      .bits = how_it_came(h, conn, is_http),
   };
   begin(h, conn, &call, call_body);
 }

@@ -323,6 +323,7 @@ static int connect_body(lua_State *L) {
 
 /* The connect hook is over; whoever it did not answer gets an error. */
 static void connect_released(struct task *t) {
+  hook_of(t)->consumer->users--;
   struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
   if (!conn || !conn_is_open(conn) || !peer_of(conn)->is_opening) return;
   stop_opening(conn);
@@ -351,6 +352,7 @@ static int receive_body(lua_State *L) {
 }
 
 static void receive_released(struct task *t) {
+  hook_of(t)->consumer->users--;
   struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
   if (!conn) return;
   peer_of(conn)->calls--;
@@ -373,6 +375,7 @@ static int disconnect_body(lua_State *L) {
 }
 
 static void disconnect_released(struct task *t) {
+  hook_of(t)->consumer->users--;
   free(hook_of(t)->reason);
   free(hook_of(t)->head);
   t->host->n_disconnecting--;
@@ -390,6 +393,7 @@ static void begin_disconnect(struct host *h, struct conn *conn, unsigned code, c
     return;
   }
   struct hook *hook = hook_of(t);
+  p->consumer->users++;
   *hook = (struct hook){.consumer = p->consumer,
                         .conn = conn_id(conn),
                         .code = code,
@@ -417,6 +421,7 @@ static void begin_connect(struct host *h, struct conn *conn) {
     refuse(conn, 503, "out of memory");
     return;
   }
+  p->consumer->users++;
   *hook_of(t) = (struct hook){.consumer = p->consumer, .conn = conn_id(conn)};
   task_names(t, p->consumer->path, conn_id(conn));
   task_run(t, connect_body);
@@ -468,6 +473,7 @@ static void begin_receive(struct host *h, struct conn *conn, bool is_binary, con
     ws_close(conn, WS_TRY_AGAIN, "out of memory", 13);
     return;
   }
+  p->consumer->users++;
   *hook_of(t) = (struct hook){
       .consumer = p->consumer, .conn = id, .data = data, .len = n, .is_binary = is_binary};
   task_names(t, p->consumer->path, id);
@@ -567,7 +573,8 @@ void dispatch_released(struct conn *conn) {
     h->released[h->n_released++] = conn_id(conn);
     worker_hurry(&h->worker);
   } else if (p->is_leaving && p->calls == 0) {
-    ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
+    const char *why = consumer_farewell(p->consumer);
+    ws_close(conn, WS_GOING_AWAY, why, strlen(why));
     return;
   }
   call_weigh(conn);

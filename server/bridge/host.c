@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "bridge/dispatch.h"
 #include "bridge/llayer.h"
+#include "bridge/generation.h"
 #include "bridge/ltest.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
@@ -70,6 +71,10 @@ static void on_mail(void *owner, struct mail *mail) {
     return;
   }
   enum host_mail what = (enum host_mail)mail->kind;
+  if (what == HOST_RELOAD) {
+    generation_order(h, (struct reload_order *)mail);
+    return;
+  }
   free(mail);
   if (what == HOST_DRAIN)
     drain(h);
@@ -111,25 +116,6 @@ static unsigned default_max_conns(const struct settings *s) {
   return (unsigned)((files - RESERVED_FILES) / workers);
 }
 
-static int load_body(lua_State *L) {
-  struct host *h = lua_touserdata(L, 1);
-  state_boot(L);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "perigee.app");
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, "load_all");
-  lua_pushstring(L, h->settings->apps);
-  lua_call(L, 1, 0);
-  return 0;
-}
-
-static char *take_error(lua_State *L) {
-  const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-  char *copy = mem_strdup(s ? s : "an error that is not a string");
-  lua_pop(L, 1);
-  return copy;
-}
-
 bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
                   struct layer *layer, const char *lua_path, size_t lua_memory) {
   memset(h, 0, sizeof *h);
@@ -148,16 +134,12 @@ bool host_prepare(struct host *h, unsigned index, const struct settings *setting
 }
 
 bool host_open(struct host *h, unsigned index, const struct settings *settings, struct layer *layer,
-               char **error) {
+               const struct bundle *apps, char **error) {
   if (!host_prepare(h, index, settings, layer, settings->lua_path, settings->lua_memory)) {
     *error = mem_strdup("no memory for a Lua state (setting lua_memory)");
     return false;
   }
-  if (!task_protect(h, load_body, h, 0)) {
-    *error = take_error(h->L);
-    return false;
-  }
-  return true;
+  return generation_load(h, apps, error);
 }
 
 char *host_listen_error(const struct settings *s, unsigned i, int code) {

@@ -16,6 +16,7 @@
  *
  * One host per worker thread. Everything here belongs to that thread; others reach it by mail. */
 
+struct bundle;
 struct settings;
 struct routes;
 struct consumer;
@@ -35,6 +36,7 @@ struct host_entries {
   int late;        /* perigee.rpc.late */
   int limit;       /* perigee.rpc.limit */
   int mail;        /* perigee.mail.deliver */
+  int reload;      /* perigee.reload.step */
 };
 
 struct host {
@@ -66,6 +68,7 @@ struct host {
   uint32_t quiet_wait;      /* its wait */
   uint64_t quiet_activity;  /* worker.activity of the last turn */
   struct deadline grace;    /* draining ends here at the latest */
+  struct deadline retire;   /* looks whether consumers that are gone are still used */
   bool is_stopping;
 };
 
@@ -86,7 +89,7 @@ bool host_prepare(struct host *h, unsigned index, const struct settings *setting
 
 /* The same, and loads the apps. Returns false with *error, malloc'd. */
 bool host_open(struct host *h, unsigned index, const struct settings *settings, struct layer *layer,
-               char **error);
+               const struct bundle *apps, char **error);
 
 /* Listens as the settings say, on `ports`, one per listen address; those that are 0 are filled in.
  * Returns false with *error, malloc'd. */
@@ -103,8 +106,8 @@ void host_run(struct host *h);
 /* Closes everything on the loop, so that host_run returns. */
 void host_stop(struct host *h);
 
-/* Any thread: drain, then end; or end at once. */
-enum host_mail { HOST_DRAIN, HOST_STOP };
+/* Any thread: drain, then end; or end at once. HOST_RELOAD is bridge/reload.h's. */
+enum host_mail { HOST_DRAIN, HOST_STOP, HOST_RELOAD };
 void host_post(struct host *h, enum host_mail what);
 
 /* After host_run, or when host_open failed. Returns false when something leaked. */

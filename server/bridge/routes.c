@@ -8,6 +8,8 @@
 
 #include "base/mem.h"
 #include "bridge/host.h"
+#include "bridge/peer.h"
+#include "net/ws_conn.h"
 #include "wire/utf8.h"
 
 #include <lauxlib.h>
@@ -57,27 +59,89 @@ static char **strings_read(lua_State *L, int t, const char *key) {
   return list;
 }
 
-static struct consumer *consumer_at(struct host *h, const char *path) {
+static struct consumer *consumer_at(struct host *h, const char *path, const char *app) {
   for (struct consumer *c = h->consumers; c; c = c->next)
-    if (strcmp(c->path, path) == 0) return c;
+    if (strcmp(c->path, path) == 0 && strcmp(c->app, app) == 0) return c;
   struct consumer *c = mem_zalloc(sizeof *c);
   c->path = mem_strdup(path);
+  c->app = mem_strdup(app);
   c->record = LUA_NOREF;
   c->next = h->consumers;
   h->consumers = c;
   return c;
 }
 
+static void consumer_free(struct consumer *c) {
+  strings_free(c->origins);
+  strings_free(c->subprotocols);
+  free(c->path);
+  free(c->app);
+  free(c);
+}
+
 void consumers_free(struct host *h) {
   while (h->consumers) {
     struct consumer *c = h->consumers;
     h->consumers = c->next;
-    strings_free(c->origins);
-    strings_free(c->subprotocols);
-    free(c->path);
-    free(c->app);
-    free(c);
+    consumer_free(c);
   }
+}
+
+/* ---- consumers that are gone ----------------------------------------------------------------- */
+
+enum { RETIRE_MS = 1000 }; /* between two looks whether somebody still uses one */
+
+const char *consumer_farewell(const struct consumer *c) {
+  return c->is_routed ? "server is stopping" : "this app is not served any more";
+}
+
+/* Lets a connection to a consumer that is gone end; counts it as a user as long as it has not. */
+static void retire_conn(struct conn *conn, void *arg) {
+  struct peer *p = peer_of(conn);
+  (void)arg;
+  if (!p->consumer || p->consumer->is_routed) return;
+  p->consumer->users++;
+  if (!p->is_accepted || !ws_is_open(conn)) return;
+  if (p->calls) {
+    p->is_leaving = true;
+  } else {
+    const char *why = consumer_farewell(p->consumer);
+    ws_close(conn, WS_GOING_AWAY, why, strlen(why));
+  }
+}
+
+static void uncount_conn(struct conn *conn, void *arg) {
+  struct peer *p = peer_of(conn);
+  (void)arg;
+  if (p->consumer && !p->consumer->is_routed) p->consumer->users--;
+}
+
+static void retire(struct host *h);
+
+static void on_retire(struct deadline *d) {
+  retire((struct host *)((char *)d - offsetof(struct host, retire)));
+}
+
+static void retire(struct host *h) {
+  bool is_any = false;
+  for (struct consumer *c = h->consumers; c && !is_any; c = c->next) is_any = !c->is_routed;
+  if (!is_any) return;
+  /* Connections are many and this is rare: they are counted when somebody asks. */
+  worker_each_conn(&h->worker, retire_conn, NULL);
+  is_any = false;
+  for (struct consumer **at = &h->consumers, *c; (c = *at);) {
+    if (c->is_routed || c->users) {
+      is_any |= !c->is_routed;
+      at = &c->next;
+      continue;
+    }
+    *at = c->next;
+    luaL_unref(h->L, LUA_REGISTRYINDEX, c->record);
+    consumer_free(c);
+  }
+  worker_each_conn(&h->worker, uncount_conn, NULL);
+  h->retire.fire = on_retire;
+  if (is_any) deadline_set(&h->worker.deadlines, &h->retire, worker_now(&h->worker) + RETIRE_MS);
 }
 
 static bool read_flag(lua_State *L, int t, const char *key) {
@@ -100,10 +164,7 @@ static void consumer_update(lua_State *L, struct host *h, struct consumer *c, in
   const struct settings *s = h->settings;
   luaL_unref(L, LUA_REGISTRYINDEX, c->record);
   c->record = record;
-  lua_getfield(L, t, "app");
-  free(c->app);
-  c->app = mem_strdup(lua_tostring(L, -1));
-  lua_pop(L, 1);
+  c->is_routed = true;
   c->is_raw = read_flag(L, t, "raw");
   c->is_strict = read_flag(L, t, "strict");
   c->has_connect = read_flag(L, t, "connect");
@@ -125,6 +186,11 @@ static void consumer_update(lua_State *L, struct host *h, struct consumer *c, in
   c->limits.batch = (uint32_t)read_limit(L, limits, "batch", s->call.batch);
   c->limits.calls = (uint32_t)read_limit(L, limits, "calls", s->call.calls);
   lua_pop(L, 1);
+}
+
+int l_retire(lua_State *L) {
+  retire(host_of(L));
+  return 0;
 }
 
 /* ---- building -------------------------------------------------------------------------------- */
@@ -194,6 +260,7 @@ int l_serve(lua_State *L) {
     lua_settop(L, 2);
   }
   struct routes *routes = mem_zalloc(sizeof *routes);
+  for (struct consumer *c = h->consumers; c; c = c->next) c->is_routed = false;
   for (lua_Integer i = 1; i <= n; i++) {
     lua_rawgeti(L, 1, i);
     lua_rawgeti(L, 2, i);
@@ -203,8 +270,9 @@ int l_serve(lua_State *L) {
     lua_pop(L, 1);
     if (is_consumer) {
       lua_getfield(L, 3, "path");
-      struct consumer *c = consumer_at(h, lua_tostring(L, -1));
-      lua_pop(L, 1);
+      lua_getfield(L, 3, "app");
+      struct consumer *c = consumer_at(h, lua_tostring(L, -2), lua_tostring(L, -1));
+      lua_pop(L, 2);
       consumer_update(L, h, c, 3, record);
       add_consumer(routes, c);
     } else {

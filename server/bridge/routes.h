@@ -15,12 +15,14 @@
 
 struct host;
 
-/* What C knows of a Lua consumer: one per path, for ever. */
+/* What C knows of a Lua consumer: one per path and app. */
 struct consumer {
   struct consumer *next; /* host's list */
   char *path;
   char *app;
   int record;          /* registry reference of its Lua record (perigee.consumer) */
+  uint32_t users;      /* tasks and batches that point here; connections are not counted */
+  bool is_routed;      /* false: its app has lost it, and it goes when nobody uses it any more */
   bool is_raw;         /* frames go to `receive` */
   bool is_strict;      /* messages of a connection one after the other */
   bool has_connect;    /* Lua wants to see connections open: a hook or groups */
@@ -51,6 +53,12 @@ int l_serve(lua_State *L);
 
 void routes_free(struct routes *routes);
 void consumers_free(struct host *h);
+
+/* retire(): closes the WebSockets of consumers that are served no more with 1001, after their calls
+ * in flight have ended, and frees such consumers once nobody uses them. For Lua: core.retire(). */
+int l_retire(lua_State *L);
+/* For the reason of a close frame: why a connection to it is to leave. */
+const char *consumer_farewell(const struct consumer *c);
 
 /* What answers this path (still percent-encoded)? At most one of the two is set; neither: 404. */
 struct route {

@@ -298,6 +298,7 @@ static const luaL_Reg core[] = {
     {"redis", l_redis},
     {"reject", l_reject},
     {"request", l_request},
+    {"retire", l_retire},
     {"running", l_running},
     {"send", l_send},
     {"serve", l_serve},
@@ -525,6 +526,7 @@ int state_boot(lua_State *L) {
       .late = take(L, "perigee.rpc", "late"),
       .limit = take(L, "perigee.rpc", "limit"),
       .mail = take(L, "perigee.mail", "deliver"),
+      .reload = take(L, "perigee.reload", "step"),
   };
   return 0;
 }

@@ -308,6 +308,9 @@ function core.shared_delete(key) end
 ---@param routes table[]
 function core.serve(routes) end
 
+--- What was served and is no more: its WebSockets are closed with 1001 when their calls have ended.
+function core.retire() end
+
 ---@param pattern string
 ---@return boolean
 function core.is_origin_pattern(pattern) end

@@ -9,7 +9,7 @@ Serves the apps in a folder. Each setting can be given in perigee.conf.lua, as a
 as a flag; later ones win. 'perigee config' shows them all, and where each value comes from.
 
 Signals: TERM and INT stop accepting, answer the calls in flight, close and exit; a second one stops
-at once.]],
+at once. HUP loads apps whose files have changed; if that fails, what was served is served on.]],
   examples = {
     "perigee serve",
     "perigee serve --apps /srv/apps --listen 0.0.0.0:80 --log-format json",

@@ -1,0 +1,440 @@
+"""Reload: new code takes over while connections stay, or the old code serves on."""
+import os
+import signal
+import time
+
+import pytest
+
+from server import apps_folder, until
+from wire import CLOSE, Ended, Http, WebSocket, call_http, call_text, post
+
+APP = """local perigee = require "perigee"
+local C = perigee.consumer {}
+local count = 0
+%s
+C:rpc_method("version", function() return "%s" end)
+return C
+"""
+
+
+def app(version, more=""):
+    return APP % (more, version)
+
+
+@pytest.fixture
+def site(serve, tmp_path):
+    """site(files): a server with an apps folder whose files can be written."""
+    def start(files, *flags, verb="serve"):
+        folder = apps_folder(tmp_path / "apps", files=files)
+        server = serve(folder, *flags, verb=verb)
+        server.write = lambda name, text: write(folder / name, text)
+        server.folder = folder
+        server.seen = 0
+        return server
+    return start
+
+
+def write(path, text):
+    """As editors do it: beside, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + "~")
+    beside.write_bytes(text if isinstance(text, bytes) else text.encode())
+    os.replace(beside, path)
+
+
+def reload(server, pattern="app reloaded", count=None):
+    """SIGHUP, and waits for what the log says about it."""
+    before = len(server.log_lines(pattern))
+    server.signal(signal.SIGHUP)
+    return server.wait_log(pattern, before + 1)
+
+
+def fails(server, *words):
+    """SIGHUP, and asserts that the reload fails for a reason with these words."""
+    before = len(server.lines)
+    reload(server, "reload failed")
+    until(lambda: all(word in "\n".join(server.lines[before:]) for word in words), f"{words} in the log")
+
+
+def test_new_code_takes_over(site):
+    server = site({"a/init.lua": app("one")})
+    with WebSocket(server, "/a") as ws:
+        assert ws.call("version") == "one"
+        server.write("a/init.lua", app("two"))
+        reload(server)
+        assert ws.call("version") == "two"
+    assert call_http(server, "/a", "version") == "two"
+    assert server.metrics()["reloads"] == 1
+
+
+# ---- what survives ----------------------------------------------------------------------------------
+
+LONG = """local perigee = require "perigee"
+local C = perigee.consumer { groups = { "all" } }
+function C:connect() self.visits = 0 end
+function C:who() return "%(version)s" end
+C:rpc_method("visit", function(ctx)
+  ctx.consumer.visits = ctx.consumer.visits + 1
+  return { ctx.consumer.visits, ctx.consumer:who(), "%(version)s" }
+end)
+C:rpc_method("later", function(ctx, event)
+  perigee.await(function(done) C.done = done end)
+  return "%(version)s"
+end)
+C:rpc_method("go", function() if C.done then C.done() end return C.done ~= nil end)
+C:rpc_method("ask", function(ctx)
+  local answer = ctx:call("question")
+  return { answer, "%(version)s" }
+end)
+C:rpc_method("shout", function() return C:notify_group("all", "heard", { "%(version)s" }) end)
+C:rpc_method("sleep", function(_, seconds) perigee.sleep(seconds) return "%(version)s" end)
+return C
+"""
+
+
+def test_connections_instances_and_groups_survive(site):
+    server = site({"a/init.lua": LONG % {"version": "one"}})
+    with WebSocket(server, "/a") as ann, WebSocket(server, "/a") as bob:
+        assert ann.call("visit") == [1, "one", "one"]
+        server.write("a/init.lua", LONG % {"version": "two"})
+        reload(server)
+        assert ann.call("visit") == [2, "two", "two"]  # the same table, the new class
+        assert bob.call("visit") == [1, "two", "two"]
+        ann.call("shout")
+        assert bob.expect("heard") == ["two"] and ann.expect("heard") == ["two"]
+
+
+def test_running_calls_end_in_old_code(site):
+    server = site({"a/init.lua": LONG % {"version": "one"}})
+    with WebSocket(server, "/a") as ws, Http(server) as http:
+        asked = ws.send_call("ask")
+        question = ws.receive_json()
+        assert question["method"] == "question"
+        slept = ws.send_call("sleep", 0.3)
+        http.send(post("/a", call_text("sleep", 0.3)))
+        server.write("a/init.lua", LONG % {"version": "two"})
+        reload(server)
+        ws.send_text('{"jsonrpc":"2.0","id":"%s","result":42}' % question["id"])
+        assert ws.answer(asked) == [42, "one"]
+        assert ws.answer(slept) == "one"
+        assert http.response().json()["result"] == "one"
+        assert ws.call("visit")[2] == "two"
+
+
+def test_timers(site):
+    """Those of the old code stop, those of the new begin."""
+    timer = 'perigee.every(0.02, function() C:notify_group("all", "tick", { "%s" }) end)'
+    text = LONG.replace("return C", "%(timer)s\nreturn C")
+    server = site({"a/init.lua": text % {"version": "one", "timer": timer % "one"}})
+    with WebSocket(server, "/a") as ws:
+        assert ws.expect("tick") == ["one"]
+        server.write("a/init.lua", text % {"version": "two", "timer": timer % "two"})
+        reload(server)
+        while ws.expect("tick") != ["two"]:
+            pass
+        assert [ws.expect("tick") for _ in range(10)] == [["two"]] * 10
+
+
+STATE = """local perigee = require "perigee"
+local C = perigee.consumer {}
+local state = { count = 0, who = {} }
+perigee.on_save(function() return %(save)s end)
+perigee.on_restore(function(old) state = old end)
+C:rpc_method("add", function(ctx)
+  state.count = state.count + 1
+  state.who[ctx.consumer] = state.count
+  return state.count
+end)
+C:rpc_method("mine", function(ctx) return state.who[ctx.consumer] end)
+C:rpc_method("version", function() return "%(version)s" end)
+return C
+"""
+
+
+def test_state_is_handed_over(site):
+    server = site({"a/init.lua": STATE % {"version": 1, "save": "state"}})
+    with WebSocket(server, "/a") as ws:
+        for version in range(2, 5):
+            assert ws.call("add") == version - 1
+            server.write("a/init.lua", STATE % {"version": version, "save": "state"})
+            reload(server)
+            assert ws.call("version") == str(version)
+            assert ws.call("mine") == version - 1  # instances may be kept, too
+    assert call_http(server, "/a", "add") == 4
+
+
+@pytest.mark.parametrize("save, words", [
+    ("{ fn = function() end }", ["a function at state.fn", "init.lua:4"]),
+    ('{ list = { "a", setmetatable({}, {}) } }', ["a table with a metatable at state.list[2]"]),
+    ('error("not now")', ["not now"]),
+    ("perigee.sleep(1)", ["cannot wait here"]),
+])
+def test_state_that_cannot_be_handed_over(site, save, words):
+    server = site({"a/init.lua": STATE % {"version": "one", "save": save}})
+    with WebSocket(server, "/a") as ws:
+        ws.call("add")
+        server.write("a/init.lua", STATE % {"version": "two", "save": "state"})
+        fails(server, *words)
+        assert ws.call("version") == "one" and ws.call("mine") == 1
+
+
+def test_restore_that_fails(site):
+    server = site({"a/init.lua": STATE % {"version": "one", "save": "state"}})
+    with WebSocket(server, "/a") as ws:
+        ws.call("add")
+        broken = (STATE % {"version": "two", "save": "state"}).replace("state = old end", "state = old.x.y end")
+        server.write("a/init.lua", broken)
+        fails(server, "a/init.lua:5", "field 'x'")
+        assert ws.call("version") == "one" and ws.call("mine") == 1
+
+
+# ---- several workers --------------------------------------------------------------------------------
+
+COUNTING = """local path = "%(path)s"
+local function nth()
+  local file = io.open(path, "a")
+  file:write("x")
+  file:close()
+  return #io.open(path):read("a")
+end
+"""
+
+
+@pytest.fixture
+def crowd(site, tmp_path):
+    """crowd(text): a server with three workers, connections on each of them, and a file that counts."""
+    def start(more):
+        server = site({"a/init.lua": app("one", more("one"))}, "--workers", "3")
+        sockets = [WebSocket(server, "/a") for _ in range(24)]
+        return server, sockets
+    return start
+
+
+def versions(sockets):
+    return {ws.call("version") for ws in sockets}
+
+
+def workers(sockets):
+    return {ws.call("channel").split(".")[1] for ws in sockets}
+
+
+CHANNEL = 'C:rpc_method("channel", function(ctx) return ctx.consumer.channel_name end)\n'
+
+
+def test_all_workers_take_over(crowd):
+    server, sockets = crowd(lambda version: CHANNEL)
+    assert len(workers(sockets)) == 3
+    for version in ["two", "three"]:
+        server.write("a/init.lua", app(version, CHANNEL))
+        reload(server)
+        assert versions(sockets) == {version}
+    assert len(server.log_lines("app reloaded app=a")) == 2
+    assert server.metrics()["reloads"] == 2
+
+
+def test_error_on_the_second_worker_only(crowd, tmp_path):
+    """What has been built on worker 0 goes again, and nobody ever sees it."""
+    path = tmp_path / "loads"
+    server, sockets = crowd(lambda version: CHANNEL)
+    assert len(workers(sockets)) == 3
+    fail = COUNTING % {"path": path} + 'if nth() == 2 then error("not here") end\n' + CHANNEL \
+        + 'perigee.spawn(function() perigee.log:info("spawned") end)'
+    server.write("a/init.lua", app("two", fail))
+    fails(server, "a/init.lua", "not here")
+    assert path.read_text() == "xxx"
+    assert versions(sockets) == {"one"}
+    assert not server.log_lines("info.*spawned") and len(server.log_lines("reload failed")) == 1
+    reload(server)  # now it works
+    assert versions(sockets) == {"two"}
+    server.wait_log("info.*spawned", 3)
+
+
+def test_handover_that_fails_on_one_worker(crowd, tmp_path):
+    """Two workers have swapped when the third cannot: all go back, with the state they had."""
+    path = tmp_path / "restores"
+    keep = CHANNEL + """local state = { n = 0 }
+perigee.on_save(function() return state end)
+perigee.on_restore(function(saved) %s state = saved end)
+C:rpc_method("add", function() state.n = state.n + 1 return state.n end)
+"""
+    server, sockets = crowd(lambda version: keep % "")
+    assert len(workers(sockets)) == 3
+    for ws in sockets:
+        ws.call("add")
+    server.write("a/init.lua", app("two", COUNTING % {"path": path} + keep % 'if nth() == 2 then error("no") end'))
+    fails(server, "a/init.lua", "no")
+    assert versions(sockets) == {"one"}
+    sums = {}
+    for ws in sockets:
+        sums[ws.call("channel").split(".")[1]] = ws.call("add")
+    assert sum(sums.values()) == 2 * len(sockets)
+    reload(server)
+    assert versions(sockets) == {"two"}
+    assert sum(ws.call("add") > 1 for ws in sockets) == len(sockets)
+
+
+# ---- apps that come and go --------------------------------------------------------------------------
+
+def test_apps_appear_and_vanish(site):
+    bye = 'function C:disconnect(code) perigee.log:info("bye", { code = code }) end'
+    server = site({"a/init.lua": app("a"), "b/init.lua": app("b", bye), "c.lua": app("c")})
+    with WebSocket(server, "/a") as a, WebSocket(server, "/b") as b, WebSocket(server, "/c") as c:
+        b.call("version")
+        os.rename(server.folder / "b", server.folder.parent / "b")
+        (server.folder / "c.lua").unlink()
+        server.write("d/init.lua", app("d"))
+        reload(server, "app removed", 2)
+        assert b.expect_close() == (1001, "this app is not served any more")
+        assert c.expect_close()[0] == 1001
+        server.wait_log("bye.*code=1001")
+        assert a.call("version") == "a"
+    assert call_http(server, "/d", "version") == "d"
+    with Http(server) as http:
+        assert http.ask(post("/b", call_text("version"))).status == 404
+    os.rename(server.folder.parent / "b", server.folder / "b")
+    reload(server, "app loaded app=b")
+    assert call_http(server, "/b", "version") == "b"
+    assert len(server.log_lines("bye")) == 1
+
+
+def test_call_in_flight_of_an_app_that_vanishes(site):
+    server = site({"a/init.lua": LONG % {"version": "a"}, "b/init.lua": LONG % {"version": "b"}})
+    with WebSocket(server, "/b") as b:
+        slept = b.send_call("sleep", 0.3)
+        server.until(lambda m: m["calls"] == 1)
+        os.rename(server.folder / "b", server.folder.parent / "b")
+        reload(server, "app removed")
+        assert b.answer(slept) == "b"
+        assert b.expect_close()[0] == 1001
+
+
+def test_path_that_moves(site):
+    """Who is connected to a path that is gone is told; a path keeps its connections whatever else changes."""
+    server = site({"a/init.lua": app("one").replace("{}", '{ path = "/old" }')})
+    with WebSocket(server, "/old") as ws:
+        server.write("a/init.lua", app("two").replace("{}", '{ path = "/new" }'))
+        reload(server)
+        assert ws.expect_close()[0] == 1001
+    assert call_http(server, "/new", "version") == "two"
+    with WebSocket(server, "/new") as ws:
+        (server.folder / "a").rename(server.folder.parent / "a")
+        server.write("b/init.lua", app("three").replace("{}", '{ path = "/new" }'))
+        reload(server, "app loaded app=b")
+        assert ws.expect_close()[0] == 1001  # another app's now
+    assert call_http(server, "/new", "version") == "three"
+
+
+def test_modules_are_loaded_anew_and_from_one_moment(site):
+    main = 'local M = require "a.m"; local perigee = require "perigee"; local C = perigee.consumer {}\n' \
+           'C:rpc_method("version", function() return M.version .. require("a.lazy").version end)\nreturn C\n'
+    server = site({"a/init.lua": main, "a/m.lua": 'return { version = "one" }', "a/lazy.lua": 'return { version = "x" }'})
+    server.write("a/lazy.lua", 'return { version = "y" }')  # not asked for yet: and yet of the old code
+    assert call_http(server, "/a", "version") == "onex"
+    server.write("a/m.lua", 'return { version = "two" }')
+    reload(server)
+    assert call_http(server, "/a", "version") == "twoy"
+
+
+# ---- bad input --------------------------------------------------------------------------------------
+
+BROKEN = {
+    "syntax error": ("local x = = 1\n", ["a/init.lua:1", "> "]),
+    "error while loading": ('local x\nerror("not today")\n', ["a/init.lua:2", "not today"]),
+    "undeclared global": ("local x = tostirng(1)\n", ["did you mean 'tostring'?"]),
+    "not UTF-8": (app("two").encode() + b"-- \xff\n", ["a/init.lua", "UTF-8"]),
+    "far too long": (app("two") + "--" + "x" * 10_000_000, ["a/init.lua", "2 MiB"]),
+    "empty": ("", ["a/init.lua", "returns nothing"]),
+    "endless loop": ("while true do end\n", ["a/init.lua:1", "ran on and on"]),
+    "endless loop that catches": ("while true do pcall(function() while true do end end) end\n", ["ran on and on"]),
+    "memory without end": ('local t = {}\nwhile true do t[#t + 1] = ("x"):rep(1000) .. #t end\n', ["a/init.lua", "memory"]),
+    "deep recursion": ("local function f() return 1 + f() end\nf()\n", ["a/init.lua"]),
+    "path of another app": (app("two").replace("{}", '{ path = "/b" }'), ["two consumers on the path /b", "b/init.lua:2"]),
+    "waits": (app("two", "perigee.sleep(1)"), ["cannot wait here"]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_code(site, name):
+    """The old code serves on, one error says why, and nothing that the new code began is left."""
+    text, words = BROKEN[name]
+    server = site({"a/init.lua": app("one"), "b/init.lua": app("b")}, "--lua-memory", "32MiB")
+    with WebSocket(server, "/a") as ws:
+        assert ws.call("version") == "one"
+        server.write("a/init.lua", text)
+        fails(server, *words)
+        assert len(server.log_lines("reload failed.*app=a")) == 1
+        assert ws.call("version") == "one" and call_http(server, "/b", "version") == "b"
+        server.write("a/init.lua", app("three"))
+        reload(server)
+        assert ws.call("version") == "three"
+    assert server.metrics()["reload_failures"] == 1
+
+
+def test_nothing_begins_before_the_app_is_served(site):
+    """Timers, spawned functions and receivers of an app that fails to load never run."""
+    begin = 'perigee.spawn(function() perigee.log:info("spawned %(v)s") end)\n' \
+            'perigee.after(0, function() perigee.log:info("timer %(v)s") end)\n' \
+            'perigee.on("rpc_method_started", function() perigee.log:info("heard %(v)s") end)\n'
+    server = site({"a/init.lua": app("one", begin % {"v": "one"})})
+    server.wait_log("timer one")
+    server.write("a/init.lua", app("two", begin % {"v": "two"} + "error('late')\n"))
+    fails(server, "late")
+    assert call_http(server, "/a", "version") == "one"
+    server.write("a/init.lua", app("three", begin % {"v": "three"}))
+    reload(server)
+    server.wait_log("timer three")
+    assert call_http(server, "/a", "version") == "three"
+    server.wait_log("heard three")
+    assert not server.log_lines("info +(spawned|timer|heard) two")
+    assert len(server.log_lines("heard one")) == 1
+
+
+def test_folder_without_init(site):
+    server = site({"a/init.lua": app("one"), "a/m.lua": "return 1"})
+    (server.folder / "a/init.lua").unlink()
+    fails(server, "a has no init.lua any more")
+    assert call_http(server, "/a", "version") == "one"
+    server.write("b/store.lua", "return {}")
+    reload(server, "is no app without an init.lua")
+
+
+def test_app_that_removes_its_own_files(site):
+    server = site({"a/init.lua": app("one"), "single.lua": app("one")})
+    for name in ["single.lua", "a/init.lua"]:
+        path = server.folder / name
+        server.write(name, app("two", f'os.remove("{path}")'))
+        fails(server, name, "was removed while the app was loaded")
+        assert not path.exists()
+    fails(server, "no init.lua any more")  # looked at again: still none of them is gone
+    assert call_http(server, "/a", "version") == "one" and call_http(server, "/single", "version") == "one"
+
+
+def test_all_or_none(site):
+    """What fails in one app keeps the others' new code out, too: a deploy is one step."""
+    server = site({"a/init.lua": app("one"), "b/init.lua": app("one")})
+    server.write("a/init.lua", app("two"))
+    server.write("b/init.lua", "return")
+    fails(server, "b/init.lua")
+    assert call_http(server, "/a", "version") == "one"
+    server.write("b/init.lua", app("two"))
+    reload(server, "app reloaded app=b")
+    assert call_http(server, "/a", "version") == "two" and call_http(server, "/b", "version") == "two"
+
+
+def test_signals(site):
+    hear = 'for _, name in ipairs { "app_loaded", "app_reloaded", "app_reload_failed" } do\n' \
+           '  perigee.on(name, function(e) perigee.log:info(name, { of = e.app, e = e.error, n = e.generation }) end)\nend'
+    server = site({"a/init.lua": app("one"), "z/init.lua": app("z", hear)})
+    server.write("a/init.lua", app("two"))
+    reload(server, "app_reloaded.*n=2 of=a|app_reloaded.*of=a")
+    server.write("a/init.lua", "error('x')")
+    reload(server, "app_reload_failed.*of=a")
+    assert not server.log_lines("app_loaded .*of=a")
+
+
+def test_nothing_to_do(site):
+    server = site({"a/init.lua": app("one")})
+    server.signal(signal.SIGHUP)
+    server.write("a/init.lua", app("two"))
+    reload(server)
+    assert len(server.log_lines("app reloaded")) == 1
