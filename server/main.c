@@ -87,7 +87,7 @@ static void crew_main(void *arg) {
   uv_async_send(&crew->control->ended);
 }
 
-/* All workers have done their step? If one failed, says why and cancels the others. */
+/* All workers have done their step? If one failed, says why. */
 static bool step_done(struct control *c) {
   bool is_ok = true;
   for (unsigned i = 0; i < c->n; i++) {
@@ -99,11 +99,15 @@ static bool step_done(struct control *c) {
     c->crews[i].error = NULL;
     is_ok = false;
   }
+  return is_ok;
+}
+
+/* On to the next step, or to the end. */
+static void step_on(struct control *c, bool is_ok) {
   for (unsigned i = 0; i < c->n; i++) {
     c->crews[i].is_cancelled = !is_ok;
     uv_sem_post(&c->crews[i].go);
   }
-  return is_ok;
 }
 
 /* ---- the control thread ---------------------------------------------------------------------- */
@@ -233,7 +237,8 @@ static bool end_crews(struct control *c) {
   return is_clean;
 }
 
-/* Until the workers are there a signal ends the process the usual way: nothing is lost by it. */
+/* Until the apps are loaded a signal ends the process the usual way: nothing is lost by it. From
+ * before the log says "listening" on, it is ours. */
 static bool run_crews(struct control *c) {
   static const int signals[3] = {SIGINT, SIGTERM, SIGHUP};
   check(uv_async_init(&c->loop, &c->ended, on_ended) == 0);
@@ -246,7 +251,9 @@ static bool run_crews(struct control *c) {
     c->signals[i].data = c;
     uv_signal_start(&c->signals[i], on_signal, signals[i]);
   }
+  step_on(c, is_up);
   is_up = step_done(c) && is_up;
+  step_on(c, is_up);
   for (unsigned i = 0; i < c->n_reserved; i++) close(c->reserved[i]);
   uv_timer_init(&c->loop, &c->watchdog);
   c->watchdog.data = c;

@@ -275,6 +275,13 @@ def test_log_level(tmp_path, level, shown):
 
 # ---- signals --------------------------------------------------------------------------------------
 
+def test_sigterm_at_once():
+    """Whoever has read "listening" may stop it: a few times, since this was a race."""
+    for _ in range(10):
+        with Server(["echo"]):
+            pass
+
+
 def test_sigterm_during_calls():
     """Calls in flight are answered, new ones told that it is over, connections closed with 1001; exit code 0."""
     with Server(["gate", "timers", "echo"]) as server:
