@@ -18,7 +18,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 50 };
+enum {
+  WATCHDOG_MS = 50,
+  LEAVE_MS = 3000, /* after the last grace: for what cannot be ended from outside */
+};
 
 /* One worker's thread. The control thread waits for each step before it asks for the next. */
 struct crew {
@@ -39,6 +42,7 @@ struct control {
   uv_signal_t signals[3];
   uv_async_t ended; /* a worker's thread has ended its loop */
   uv_timer_t watchdog;
+  uv_timer_t leave; /* runs since the first signal */
   struct crew *crews;
   unsigned n;
   bool is_stopping;
@@ -112,6 +116,14 @@ static void step_on(struct control *c, bool is_ok) {
 
 /* ---- the control thread ---------------------------------------------------------------------- */
 
+/* Threads that run C code, or a function of perigee.blocking that loops, cannot be ended: when all
+ * who could stop have had their time, the process goes without them. */
+static void on_leave(uv_timer_t *timer) {
+  (void)timer;
+  log_say(LOG_ERROR, "a thread does not end (perigee.blocking, or a C library): leaving it behind");
+  _exit(1);
+}
+
 static void on_signal(uv_signal_t *handle, int signal) {
   struct control *c = handle->data;
   if (signal == SIGHUP) {
@@ -122,6 +134,8 @@ static void on_signal(uv_signal_t *handle, int signal) {
   log_say(LOG_INFO, c->is_stopping ? "stopping at once" : "draining");
   for (unsigned i = 0; i < c->n; i++)
     host_post(&c->crews[i].host, c->is_stopping ? HOST_STOP : HOST_DRAIN);
+  uv_timer_start(&c->leave, on_leave,
+                 (c->is_stopping ? 0 : c->settings.grace_ms + HOST_LAST_GRACE_MS) + LEAVE_MS, 0);
   c->is_stopping = true;
 }
 
@@ -140,6 +154,7 @@ static void on_ended(uv_async_t *async) {
     if (!atomic_load(&c->crews[i].is_over)) return;
   for (unsigned i = 0; i < c->n; i++) uv_thread_join(&c->crews[i].thread);
   uv_close((uv_handle_t *)&c->watchdog, NULL);
+  uv_close((uv_handle_t *)&c->leave, NULL);
   for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&c->signals[i], NULL);
   uv_close((uv_handle_t *)async, NULL);
   if (c->redis.host) broker_close(&c->broker);
@@ -243,6 +258,7 @@ static bool run_crews(struct control *c) {
   static const int signals[3] = {SIGINT, SIGTERM, SIGHUP};
   check(uv_async_init(&c->loop, &c->ended, on_ended) == 0);
   c->ended.data = c;
+  uv_timer_init(&c->loop, &c->leave);
   start_crews(c);
   bool is_up = step_done(c);
   open_reload(c);

@@ -23,10 +23,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum {
-  RESERVED_FILES = 64,  /* for apps, logs, libraries */
-  LAST_GRACE_MS = 2000, /* for disconnect hooks of connections that were cut */
-};
+enum { RESERVED_FILES = 64 }; /* for apps, logs, libraries */
 
 /* ---- mail and turns -------------------------------------------------------------------------- */
 
@@ -52,7 +49,7 @@ static void on_grace(struct deadline *d) {
   }
   worker_cut(&h->worker);
   h->grace.fire = on_last_grace; /* their disconnect hooks still run; see on_turn */
-  deadline_set(&h->worker.deadlines, d, worker_now(&h->worker) + LAST_GRACE_MS);
+  deadline_set(&h->worker.deadlines, d, worker_now(&h->worker) + HOST_LAST_GRACE_MS);
   worker_hurry(&h->worker);
 }
 

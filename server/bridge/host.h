@@ -106,6 +106,8 @@ void host_run(struct host *h);
 /* Closes everything on the loop, so that host_run returns. */
 void host_stop(struct host *h);
 
+enum { HOST_LAST_GRACE_MS = 2000 }; /* for disconnect hooks of connections that were cut */
+
 /* Any thread: drain, then end; or end at once. HOST_RELOAD is bridge/reload.h's. */
 enum host_mail { HOST_DRAIN, HOST_STOP, HOST_RELOAD };
 void host_post(struct host *h, enum host_mail what);

@@ -389,6 +389,28 @@ def test_second_signal_stops_at_once(number):
             ws.rest()
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+def test_thread_that_never_ends_is_left_behind(tmp_path, signals):
+    """perigee.blocking runs what cannot be ended from outside: the server says so and goes without it."""
+    apps = apps_folder(tmp_path / "apps", files={
+        "stuck/init.lua": """
+            local perigee = require "perigee"
+            local C = perigee.consumer {}
+            C:rpc_method("spin", function(ctx) ctx:notify("begun") return perigee.blocking("stuck.work", "spin") end)
+            return C""",
+        "stuck/work.lua": "return { spin = function() while true do end end }"})
+    server = Server(apps, "--grace", "100ms" if signals == 1 else "1h")
+    with WebSocket(server, "/stuck") as ws:
+        ws.send_call("spin")
+        assert ws.receive_json()["method"] == "begun"
+        for _ in range(signals):
+            server.signal()
+            server.wait_log("draining")
+        assert server.wait() == 1
+        ws.rest()
+    assert server.log_lines("leaving it behind")
+
+
 def test_sigterm_with_a_deaf_client():
     """Who answers no close frame and reads nothing is cut."""
     with Server(["feed"], "--close-timeout", "200ms") as server:
