@@ -1,14 +1,22 @@
-# Writes a C file that holds Lua files, and the web files of the server's own, as byte arrays.
-#   cmake -DROOT=<folder> -DOUT=<file> -P embed.cmake
+# Writes a C file that holds Lua files, the web files of the server's own, and the app that new projects
+# begin with, as byte arrays.
+#   cmake -DROOT=<folder> -DAPP=<folder> -DOUT=<file> -P embed.cmake
 file(GLOB_RECURSE files RELATIVE "${ROOT}" "${ROOT}/*.lua" "${ROOT}/perigee/web/*")
 list(FILTER files EXCLUDE REGEX "/_meta/")
-list(SORT files)
+list(TRANSFORM files PREPEND "${ROOT}/" OUTPUT_VARIABLE paths)
+list(SORT paths)
+get_filename_component(app "${APP}" NAME)
+file(GLOB_RECURSE app_files "${APP}/*")
+list(SORT app_files)
+list(APPEND paths ${app_files})
 set(table "")
 set(text "/* made by server/embed.cmake */\n#include \"bridge/state.h\"\n\n")
 set(i 0)
-foreach(file IN LISTS files)
-  file(READ "${ROOT}/${file}" hex HEX)
-  file(SHA256 "${ROOT}/${file}" hash)
+foreach(path IN LISTS paths)
+  string(REPLACE "${ROOT}/" "" file "${path}")
+  string(REPLACE "${APP}/" "template/apps/${app}/" file "${file}")
+  file(READ "${path}" hex HEX)
+  file(SHA256 "${path}" hash)
   string(SUBSTRING "${hash}" 0 16 hash)
   string(LENGTH "${hex}" digits)
   math(EXPR bytes "${digits} / 2")

@@ -114,6 +114,12 @@ local function make_environment(app)
   return env, function() is_loading = false end
 end
 
+--- The globals that every app begins with.
+---@return table
+function M.globals()
+  return (make_environment { name = "", file = "" })
+end
+
 -- ---- files --------------------------------------------------------------------------------------
 
 ---@param place perigee.Place

@@ -98,7 +98,7 @@ local function take_environment(settings, environ, problems)
     local variable = config.variable(key.name)
     known[variable] = true
     local text, source = environ[variable], variable
-    if key.type == "string" then
+    if key.type == "string" or key.type == "layer" then
       known[variable .. "_FILE"] = true
       local path = environ[variable .. "_FILE"]
       if (text == nil or text == "") and path and path ~= "" then
@@ -139,6 +139,7 @@ end
 ---@param given perigee.Given
 ---@return perigee.Settings? settings
 ---@return perigee.Problem[]? problems without a file: of the environment
+---@return perigee.Settings? partial what could be settled all the same
 function M.resolve(given)
   local settings = { values = config.defaults(), sources = {}, secrets = {} }
   local problems = {}
@@ -172,7 +173,7 @@ function M.resolve(given)
     local file, line = settings.sources[clash.name]:match("^(.*):(%d+)$")
     problems[1] = { file = file, line = math.tointeger(tonumber(line)), message = clash.message, kind = "config" }
   end
-  if #problems > 0 then return nil, problems end
+  if #problems > 0 then return nil, problems, settings end
   return settings
 end
 

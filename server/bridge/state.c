@@ -241,8 +241,16 @@ static int l_memory(lua_State *L) {
   return 2;
 }
 
-/* embedded(name): text of a file built into the binary, or nil. */
+/* embedded(name): text of a file built into the binary, or nil; without a name: all names. */
 static int l_embedded(lua_State *L) {
+  if (lua_isnoneornil(L, 1)) {
+    lua_createtable(L, (int)embedded_count, 0);
+    for (size_t i = 0; i < embedded_count; i++) {
+      lua_pushstring(L, embedded_files[i].name);
+      lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    return 1;
+  }
   const char *name = luaL_checkstring(L, 1);
   for (size_t i = 0; i < embedded_count; i++) {
     if (strcmp(embedded_files[i].name, name) != 0) continue;

@@ -10,7 +10,7 @@
 
 struct host;
 
-/* Lua and web files built into the binary, sorted by name. */
+/* Files built into the binary: Lua, web, and the template of new projects. */
 struct embedded_file {
   const char *name; /* "perigee/rpc.lua" */
   const char *text;

@@ -1,13 +1,17 @@
 """The command line, as people and scripts use it: the real binary, its output and its exit codes."""
 import json
+import os
 import re
+import shutil
+import stat
+import subprocess
 
 import pytest
 
 from server import Server, apps_folder, run
 from wire import call_http, call_text, fetch, post
 
-VERBS = ["dev", "serve", "test", "config", "version", "help"]
+VERBS = ["new", "dev", "serve", "check", "test", "routes", "config", "version", "help"]
 
 
 # ---- every command --------------------------------------------------------------------------------
@@ -132,3 +136,171 @@ def test_file_that_is_named_must_be_there(tmp_path):
 def test_misspelled_variable(tmp_path):
     ended = run("serve", env={"PERIGEE_MAX_BODI": "1"})
     assert ended.returncode == 2 and "did you mean 'PERIGEE_MAX_BODY'?" in ended.stderr
+
+
+# ---- new, check, routes ---------------------------------------------------------------------------
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A project as `perigee new` leaves it."""
+    made = run("new", "hello", cwd=tmp_path)
+    assert made.returncode == 0 and made.stderr == "", made
+    return tmp_path / "hello"
+
+
+def files_below(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_new_project_checks_tests_and_lints(fresh):
+    files = files_below(fresh)
+    assert {"perigee.conf.lua", ".luarc.json", ".luacheckrc", ".gitignore", "README.md", "apps/chat/init.lua",
+            "apps/chat/public/index.html", "apps/chat/spec/chat_spec.lua", ".perigee/types/perigee.lua"} <= files.keys()
+    assert not [path for path in fresh.parent.iterdir() if path != fresh], "something was left beside the project"
+    assert stat.S_IMODE(fresh.stat().st_mode) == 0o755
+    checked = run("check", "--strict", cwd=fresh)
+    assert checked.returncode == 0 and "nothing wrong" in checked.stdout, checked
+    tested = run("test", cwd=fresh)
+    assert tested.returncode == 0 and "0 failures / 0 errors" in tested.stdout, tested
+    if shutil.which("luacheck"):
+        linted = subprocess.run(["luacheck", "-q", "--no-color", "."], cwd=fresh, capture_output=True, text=True)
+        assert linted.returncode == 0, linted.stdout
+    luarc = json.loads(files[".luarc.json"])
+    assert all((fresh / path).is_dir() for path in luarc["workspace.library"])
+    assert files_below(fresh) == files, "checking and testing leave files alone"
+
+
+def test_new_project_is_found_from_outside(fresh):
+    for verb in ["check", "routes"]:
+        args = [verb, "hello"] if verb == "check" else [verb, "--config", "hello/perigee.conf.lua"]
+        ended = run(*args, cwd=fresh.parent)
+        assert ended.returncode == 0, ended
+
+
+def test_new_overwrites_nothing(fresh):
+    """Neither folders with something in them, nor files, nor what links lead to; and a failure leaves nothing behind."""
+    before = files_below(fresh)
+    where = fresh.parent
+    (where / "file").write_text("mine")
+    (where / "link").symlink_to(fresh)
+    (where / "empty").mkdir()
+    names = {path.name for path in where.iterdir()}
+    for name in ["hello", "hello/", "file", "link"]:
+        ended = run("new", name, cwd=where)
+        assert ended.returncode == 1 and "is there already; nothing was written" in ended.stderr, ended
+    for name, code in [("no/such/folder", 1), ("", 2), (".", 2), ("..", 2), ("a b", 2), ("-x", 2)]:
+        ended = run("new", name, cwd=where)
+        assert ended.returncode == code and ended.stderr, ended
+    assert run("new", cwd=where).returncode == 2
+    assert {path.name for path in where.iterdir()} == names
+    assert files_below(fresh) == before and (where / "file").read_text() == "mine"
+    assert run("new", "empty", cwd=where).returncode == 0
+    assert files_below(where / "empty").keys() == before.keys()
+
+
+def test_new_types(fresh):
+    types = fresh / ".perigee/types/perigee.lua"
+    written = types.read_text()
+    types.write_text("old")
+    assert run("new", "--types", cwd=fresh).returncode == 0 and types.read_text() == written
+    ended = run("new", "--types", cwd=fresh.parent)
+    assert ended.returncode == 1 and "perigee.conf.lua" in ended.stderr and not (fresh.parent / ".perigee").exists()
+
+
+FINE = """local perigee = require "perigee"
+local C = perigee.consumer {}
+C:rpc_method("ping", { doc = "Answers." }, function() return "pong" end)
+return C
+"""
+
+
+def test_check_tells_all_at_once(tmp_path):
+    """Settings, syntax, load errors, globals, luacheck: each with file, line and what to write instead."""
+    project(tmp_path, "return {\n  max_bodi = 1,\n}\n", {
+        "syntax/init.lua": "local x = = 1\n",
+        "double/init.lua": FINE.replace("return C", 'C:rpc_method("ping", print)\nreturn C'),
+        "option/init.lua": FINE.replace("doc =", "dco ="),
+        "late/init.lua": FINE.replace('return "pong"', "return tostirng(1)"),
+        "style/init.lua": FINE.replace("return C", "local unused = 1\nreturn C"),
+    })
+    expected = [
+        ("perigee.conf.lua", 2, "error", "config", "did you mean 'max_body'?"),
+        ("apps/double/init.lua", 4, "error", "load", "'ping' was registered already"),
+        ("apps/late/init.lua", 3, "error", "global", "undeclared global 'tostirng' (did you mean 'tostring'?)"),
+        ("apps/option/init.lua", 3, "error", "load", "did you mean 'doc'?"),
+        ("apps/style/init.lua", 4, "warning", "luacheck", "unused variable"),
+        ("apps/syntax/init.lua", 1, "error", "syntax", "unexpected symbol"),
+    ]
+    if not shutil.which("luacheck"):
+        expected = [one for one in expected if one[3] != "luacheck"]
+    told = run("check", "--json", cwd=tmp_path)
+    assert told.returncode == 1
+    told = json.loads(told.stdout)
+    assert not told["ok"] and told["apps"] == 6
+    found = [(one["file"], one["line"], one["level"], one["kind"]) for one in told["problems"]]
+    assert found == [one[:4] for one in expected]
+    for one, problem in zip(expected, told["problems"]):
+        assert one[4] in problem["message"]
+    shown = run("check", cwd=tmp_path)
+    assert shown.returncode == 1
+    for file, line, level, _, words in expected:
+        assert re.search(rf"(?m)^{re.escape(file)}:{line}:(\d+:)? {level}: .*{re.escape(words)}", shown.stdout), shown.stdout
+    assert "listening" not in shown.stderr
+
+
+def test_check_of_what_is_fine(tmp_path):
+    apps = apps_folder(tmp_path / "apps", files={"a/init.lua": FINE + "-- luacheck: ignore\n"})
+    assert run("check", cwd=tmp_path).returncode == 0
+    assert json.loads(run("check", apps, "--json").stdout) == {
+        "ok": True, "apps": 1, "files": 1, "problems": [], "luacheck": shutil.which("luacheck") is not None}
+    ended = run("check", tmp_path / "missing")
+    assert ended.returncode == 1 and "cannot read the apps folder" in ended.stdout
+
+
+def test_check_warnings(tmp_path):
+    """Warnings fail only when they are to; without luacheck it is said."""
+    apps = apps_folder(tmp_path / "apps", files={"a/init.lua": FINE.replace("return C", "function C:conect() end\nreturn C")})
+    shown = run("check", apps, "--no-luacheck")
+    assert shown.returncode == 0 and "misspelled hook" in shown.stdout and "0 errors, 1 warning" in shown.stdout
+    assert run("check", apps, "--no-luacheck", "--strict").returncode == 1
+    shown = run("check", apps, env={"PATH": "/nowhere"})
+    assert "luacheck is not installed" in shown.stdout
+
+
+def test_check_of_the_examples():
+    """The example apps, and the apps of these tests, hold only the mistakes that are meant."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    assert run("check", "apps", "--strict", cwd=root).returncode == 0
+    told = json.loads(run("check", "tests/e2e/apps", "--json", cwd=root).stdout)
+    assert {one["message"] for one in told["problems"] if one["level"] == "error"} <= {"undeclared global 'undeclared_thing'"}
+
+
+def test_routes(tmp_path):
+    """Paths, signatures, transports and docs; a consumer or a method alone; what is misspelled."""
+    project(tmp_path, "return {}\n", {"shop/init.lua": FINE.replace("return C", """
+C:rpc_method("buy", { doc = "Buys. At once.", params = { { "what", "string" }, { "n", { "integer?", min = 1 } } }, http = false },
+  function(_, what, n) return what, n end)
+C:rpc_notification("look", function(_, ...) return ... end)
+return C"""), "shop/public/index.html": "<p>shop"})
+    shown = run("routes", cwd=tmp_path)
+    assert shown.returncode == 0 and shown.stderr == ""
+    assert re.search(r"(?m)^/shop  \(apps/shop/init.lua:2\)$", shown.stdout)
+    assert re.search(r"(?m)^  ping\(\) +ws http +Answers\.$", shown.stdout)
+    assert re.search(r"(?m)^  buy\(what: string, n: integer\?\) +ws +Buys\.$", shown.stdout)
+    assert re.search(r"(?m)^  look\(\.\.\.\) +notification, ws http$", shown.stdout)
+    assert "/shop/  files of apps/shop/public" in shown.stdout and "/echo" in shown.stdout
+    told = {one["path"]: one for one in json.loads(run("routes", "--json", cwd=tmp_path).stdout)}
+    buy = told["/shop"]["methods"][1]
+    assert buy["params"][1] == {"name": "n", "required": False, "schema": {"type": ["integer", "null"], "minimum": 1}}
+    assert buy["transports"] == ["websocket"] and told["/shop"]["versions"] == ["2.0", "1.0"]
+    assert "/echo" not in run("routes", "/shop", cwd=tmp_path).stdout
+    assert "At once." in run("routes", "shop", "buy", cwd=tmp_path).stdout
+    for args, words in [(["shpo"], "did you mean 'shop'?"), (["shop", "byu"], "did you mean 'buy'?")]:
+        ended = run("routes", *args, cwd=tmp_path)
+        assert ended.returncode == 2 and words in ended.stderr
+
+
+def test_routes_of_what_does_not_load(tmp_path):
+    project(tmp_path, "return {}\n", {"bad/init.lua": "return {\n"})
+    ended = run("routes", cwd=tmp_path)
+    assert ended.returncode == 1 and "bad/init.lua:2" in ended.stderr and "/echo" in ended.stdout

@@ -358,9 +358,9 @@ function core.metrics() end
 ---@return integer max
 function core.memory() end
 
---- Text of a Lua file that is built into the binary.
----@param name string "perigee/rpc.lua"
----@return string?
+--- Text of a file that is built into the binary; without a name the names of all.
+---@param name? string "perigee/rpc.lua"
+---@return string|string[]?
 function core.embedded(name) end
 
 ---@class perigee.WsClient framing of a client's side: server/bridge/lwsclient.h

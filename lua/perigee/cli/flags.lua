@@ -128,18 +128,37 @@ function M.parse(command, args)
   return parsed
 end
 
+--- Lines of at most `width` bytes, broken between words.
+---@param text string
+---@param width integer
+---@return string[]
+local function wrap(text, width)
+  local lines = {}
+  for paragraph in text:gmatch("[^\n]+") do
+    local line
+    for word in paragraph:gmatch("%S+") do
+      if line and #line + 1 + #word > width then
+        lines[#lines + 1] = line
+        line = word
+      else
+        line = line and line .. " " .. word or word
+      end
+    end
+    lines[#lines + 1] = line
+  end
+  return lines
+end
+
 ---@param title string
 ---@param rows { [1]: string, [2]: string }[] what to write, and what it does, line by line
 local function section(out, title, rows)
   out[#out + 1] = ("\n%s\n"):format(title)
   for _, row in ipairs(rows) do
-    local first, rest = row[2]:match("^([^\n]*)\n?(.*)$")
-    if #row[1] > 34 then
-      out[#out + 1] = ("  %s\n%38s %s\n"):format(row[1], "", first)
-    else
-      out[#out + 1] = ("  %-36s %s\n"):format(row[1], first)
+    local lines = wrap(row[2], 80)
+    if #row[1] > 36 then table.insert(lines, 1, "") end
+    for i, line in ipairs(lines) do
+      out[#out + 1] = (("  %-36s %s"):format(i == 1 and row[1] or "", line):gsub("%s+$", "")) .. "\n"
     end
-    for line in rest:gmatch("[^\n]+") do out[#out + 1] = ("%38s %s\n"):format("", line) end
   end
 end
 
