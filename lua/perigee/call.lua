@@ -1,8 +1,8 @@
 --- One call of a handler: signals, middleware, permission and parameters around it.
 ---
---- Each method knows which way its calls go: `plain`, which costs as little as a call can, or
---- `guarded`, which does everything. perigee.consumer chooses when a method is registered, and again
---- when something changes that concerns it.
+--- Each method knows which way its calls go: `plain`, which costs as little as a call can, `checked`,
+--- which is that with a schema, or `guarded`, which does everything. perigee.consumer chooses when a
+--- method is registered, and again when something changes that concerns it.
 local core = require("perigee.core")
 local errors = require("perigee.errors")
 local params = require("perigee.params")
@@ -13,6 +13,7 @@ local uv = require("luv")
 local codes = errors.codes
 local unpack = table.unpack
 local setmetatable = setmetatable
+local hold = params.hold
 
 local M = {}
 
@@ -99,6 +100,49 @@ function M.plain(record, m, conn, task, method, values, id, bits)
     local bound, wrong = params.by_name(m, values)
     if not bound then return nil, wrong end
     return m.fn(ctx, unpack(bound, 1, m.arity))
+  end
+  return m.fn(ctx)
+end
+
+--- As M.plain, for a method that has a schema and nothing else around its calls.
+function M.checked(record, m, conn, task, method, values, id, bits)
+  local ctx = setmetatable({ conn, task, bits, method, values, id, m }, record.ctx_mt)
+  calls[task & SLOT] = ctx
+  local arity, n = m.arity, 0
+  if bits & PARAMS_ARRAY ~= 0 then
+    n = #values
+    if n > arity then return nil, params.too_many(m, n) end
+  elseif bits & PARAMS_OBJECT ~= 0 then
+    local wrong
+    values, wrong = params.by_name(m, values)
+    if wrong then return nil, wrong end
+    n = arity
+  end
+  if n == 0 then values = {} end
+  if arity > 3 then
+    values = { unpack(values, 1, n) } -- ctx.params stays as it came
+    local wrong = params.check(m, values)
+    if wrong then return nil, wrong end
+    return m.fn(ctx, unpack(values, 1, arity))
+  end
+  -- most have few, and need no table of their own
+  local a, b, c, wrong
+  if arity >= 1 then
+    a, wrong = hold(m, 1, values[1])
+    if wrong then return nil, wrong end
+  end
+  if arity >= 2 then
+    b, wrong = hold(m, 2, values[2])
+    if wrong then return nil, wrong end
+  end
+  if arity == 3 then
+    c, wrong = hold(m, 3, values[3])
+    if wrong then return nil, wrong end
+    return m.fn(ctx, a, b, c)
+  elseif arity == 2 then
+    return m.fn(ctx, a, b)
+  elseif arity == 1 then
+    return m.fn(ctx, a)
   end
   return m.fn(ctx)
 end
@@ -225,9 +269,18 @@ end
 ---@param record perigee.Record
 ---@param m perigee.Method
 ---@return boolean
-function M.needs_guard(record, m)
-  return #record.middleware > 0 or m.permission ~= nil or m.schemas ~= nil or m.result ~= nil
+local function needs_guard(record, m)
+  return #record.middleware > 0 or m.permission ~= nil or (m.result ~= nil and M.checks_results)
     or signals.watches_calls()
+end
+
+--- The way that calls of a method go.
+---@param record perigee.Record
+---@param m perigee.Method
+---@return function
+function M.choose(record, m)
+  if needs_guard(record, m) then return M.guarded end
+  return m.schemas and M.checked or M.plain
 end
 
 return M

@@ -262,7 +262,7 @@ end
 ---@param record perigee.Record
 ---@param m perigee.Method
 local function choose_way(record, m)
-  m.run = call.needs_guard(record, m) and call.guarded or call.plain
+  m.run = call.choose(record, m)
   m.encode = record.encoding.encode
 end
 

@@ -107,22 +107,34 @@ local function wrong(name, where, expected, got)
   })
 end
 
+--- Holds one value against its schema. null counts as missing for an optional parameter.
+---@param signature perigee.Signature
+---@param i integer
+---@param value any
+---@return any value nil for an optional one that is missing
+---@return perigee.Error? err
+local function hold(signature, i, value)
+  local one = signature.schemas[i]
+  if value == nil or value == null and one.optional then
+    if one.optional then return nil end
+    return nil, wrong(signature.names[i], "", one.type, "nothing")
+  end
+  local expected, where, got = one.check(value)
+  if expected then return nil, wrong(signature.names[i], where, expected, got) end
+  return value
+end
+M.hold = hold
+
 --- Holds values against the schemas. null counts as missing for an optional parameter. Changes
 --- values, which must be the caller's own.
 ---@param signature perigee.Signature
 ---@param values table
 ---@return perigee.Error? err
 function M.check(signature, values)
-  local schemas, names = signature.schemas, signature.names
   for i = 1, signature.arity do
-    local one, value = schemas[i], values[i]
-    if value == nil or (value == null and one.optional) then
-      if not one.optional then return wrong(names[i], "", one.type, "nothing") end
-      values[i] = nil
-    else
-      local expected, where, got = one.check(value)
-      if expected then return wrong(names[i], where, expected, got) end
-    end
+    local value, err = hold(signature, i, values[i])
+    if err then return err end
+    values[i] = value
   end
 end
 

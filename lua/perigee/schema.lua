@@ -29,6 +29,7 @@ local M = {}
 ---@field [2] perigee.SchemaSpec
 
 local null, array_mt = core.null, core.array_mt
+local type, math_type, getmetatable = type, math.type, getmetatable -- checks run in every call
 
 --- What a JSON value is called.
 ---@param value any
@@ -56,7 +57,7 @@ local types = { "string", "integer", "number", "boolean", "array", "object", "an
 
 local tests = {
   string = function(v) return type(v) == "string" end,
-  integer = function(v) return math.type(v) == "integer" end,
+  integer = function(v) return math_type(v) == "integer" end,
   number = function(v) return type(v) == "number" end,
   boolean = function(v) return type(v) == "boolean" end,
   array = function(v) return type(v) == "table" and (getmetatable(v) == array_mt or #v > 0) end,
@@ -152,6 +153,27 @@ local function check_fields(schema, value)
   end
 end
 
+--- Checks of types that ask for nothing more, in one step.
+local plain_checks = {
+  string = function(v)
+    if type(v) == "string" then return nil end
+    return "string", "", M.type_name(v)
+  end,
+  integer = function(v)
+    if math_type(v) == "integer" then return nil end
+    return "integer", "", M.type_name(v)
+  end,
+  number = function(v)
+    if type(v) == "number" then return nil end
+    return "number", "", M.type_name(v)
+  end,
+  boolean = function(v)
+    if v == true or v == false then return nil end
+    return "boolean", "", M.type_name(v)
+  end,
+  any = function() return nil end,
+}
+
 --- Makes the function that checks values: no more steps than the schema asks for.
 ---@param schema perigee.Schema
 local function make_check(schema)
@@ -159,7 +181,7 @@ local function make_check(schema)
   local has_bounds = schema.min or schema.max or schema.pattern
   local more = schema.items and check_items or schema.fields and check_fields or schema.enum and check_enum
   if not has_bounds and not more then
-    return function(value)
+    return plain_checks[kind] or function(value)
       if is_type(value) then return nil end
       return kind, "", M.type_name(value)
     end

@@ -312,6 +312,73 @@ describe("params", function()
     end)
   end)
 
+  -- calls of a method with a schema go one way when nothing else is around them, and another otherwise
+  for _, way in ipairs { "alone", "with middleware" } do
+    describe("with a schema, " .. way .. ",", function()
+      local ALL = { { "a", "string" }, { "b", "integer?" }, { "c", "any?" }, { "d", "boolean?" } }
+
+      --- A client of methods that take the first 0 to 4 of these and tell what they got.
+      before_each(function()
+        app = rig.app({ middleware = way == "alone" and {} or { function(_, next) return next() end } }, function(C)
+          for n = 0, #ALL do
+            C:rpc_method("m" .. n, { params = table.move(ALL, 1, n, 1, {}) }, function(ctx, ...)
+              local got = table.pack(...)
+              for i = 1, got.n do got[i] = tostring(got[i]) end
+              return { got = table.concat(got, " "), sent = ctx.params }
+            end)
+          end
+        end)
+        client = app:connect("/test")
+        assert.equal(way == "alone" and call.checked or call.guarded,
+          require("perigee.consumer").record(app.app.consumers[1].class).requests.all.m1.run)
+      end)
+
+      it("each gets as many values as it declares, whatever came", function()
+        local expected = { "x", "x nil", "x nil nil", "x nil nil nil" }
+        for n = 1, #ALL do
+          assert.equal(expected[n], client:call("m" .. n, "x").got)
+          assert.equal(expected[n], client:call_named("m" .. n, { a = "x" }).got)
+        end
+        assert.equal("", client:call("m0").got)
+        assert.equal("x 1 y false", client:call("m4", "x", 1, "y", false).got)
+      end)
+
+      it("null of an optional one becomes nil, and stays what it was in ctx.params", function()
+        for n = 2, #ALL do
+          local answer = client:call("m" .. n, "x", null)
+          assert.equal("x nil", answer.got:sub(1, 5))
+          assert.same({ "x", null }, answer.sent)
+          answer = client:call_named("m" .. n, { b = null, a = "x" })
+          assert.equal("x nil", answer.got:sub(1, 5))
+          assert.same({ a = "x", b = null }, answer.sent)
+        end
+      end)
+
+      it("each place is held", function()
+        local values = { { 1, "string" }, { "x", "integer" }, nil, { 0, "boolean" } }
+        for n = 1, #ALL do
+          for i, bad in pairs(values) do
+            if i <= n then
+              local sent = { "x", 1, "y", true }
+              sent[i] = bad[1]
+              local ok, err = client:try("m" .. n, table.unpack(sent, 1, n))
+              assert.is_false(ok)
+              assert.equal(INVALID_PARAMS, err.code)
+              assert.equal(ALL[i][1], err.data.param)
+              assert.equal(bad[2], err.data.expected)
+            end
+          end
+          local ok, err = client:try("m" .. n)
+          assert.is_false(ok)
+          assert.equal("nothing", err.data.got)
+          ok, err = client:try("m" .. n, "x", 1, "y", true, "more")
+          assert.is_false(ok)
+          assert.equal(n + 1, err.data.param)
+        end
+      end)
+    end)
+  end
+
   describe("and results with a schema", function()
     local checks = call.checks_results
 
