@@ -18,10 +18,10 @@ end
 ---@return any reply nil for nil; lists hold perigee.null instead; or why it is not ok
 function M.redis(...)
   local wait = core.redis(...)
-  if not wait then return false, "Redis cannot be reached" end
+  if not wait then return false, "there is no Redis (setting layer)" end
   local woken, ok, reply = core.park(core.layer_timeout, wait)
   if not woken then return false, "Redis did not answer in time" end
-  if not ok then return false, reply or "the connection to Redis was lost" end
+  if not ok then return false, reply or "Redis cannot be reached" end
   return true, reply
 end
 

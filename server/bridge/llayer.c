@@ -44,10 +44,6 @@ static struct waiter open_wait(lua_State *L) {
   return waiter;
 }
 
-static bool is_remote_up(struct host *h) {
-  return layer_broker(h->layer) && atomic_load(&h->layer->is_up);
-}
-
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 int l_group_add(lua_State *L) {
@@ -57,7 +53,7 @@ int l_group_add(lua_State *L) {
   const char *name = check_group(L, 2, &n);
   const char *meta = luaL_optlstring(L, 3, "", &n_meta);
   if (!conn) return return_bool(L, false);
-  struct waiter waiter = is_remote_up(h) ? open_wait(L) : (struct waiter){0};
+  struct waiter waiter = layer_broker(h->layer) ? open_wait(L) : (struct waiter){0};
   struct topic *topic = groups_add(&h->groups, conn, name, n, meta, n_meta);
   lua_pushboolean(L, topic != NULL);
   if (!topic || !waiter.task || atomic_load(&topic->is_subscribed)) return 1;
@@ -265,22 +261,9 @@ int l_post_groups(lua_State *L) {
 
 /* ---- to one ---------------------------------------------------------------------------------- */
 
-static void log_unsent(struct host *h) {
-  static struct log_limit limit = LOG_LIMIT(1);
-  struct log_line l;
-  metric_add(&h->worker.metrics.layer_dropped, 1);
-  if (!log_begin_limited(&l, &limit, LOG_WARN, "a message to another process was dropped")) return;
-  log_str(&l, "why", "Redis cannot be reached");
-  log_end(&l);
-}
-
 /* Can mail be sent there? Of connections in this process it is known whether they exist. */
 static bool is_there(struct host *h, const struct address *to) {
-  if (to->node != h->layer->node) {
-    if (is_remote_up(h)) return true;
-    if (layer_broker(h->layer)) log_unsent(h);
-    return false;
-  }
+  if (to->node != h->layer->node) return layer_broker(h->layer) != NULL;
   struct worker *w = layer_worker(h->layer, to->worker);
   return w && (to->conn == 0 || worker_reaches(w, to->conn));
 }
@@ -345,7 +328,7 @@ int l_redis(lua_State *L) {
   char head[32];
   for (int i = 1; i <= n_words; i++) luaL_checklstring(L, i, &n); /* numbers become text here */
   luaL_argcheck(L, n_words > 0, 1, "a command");
-  if (!is_remote_up(h)) return 0;
+  if (!layer_broker(h->layer)) return 0;
   struct waiter waiter = open_wait(L);
   if (waiter.task == 0) return luaL_error(L, "cannot wait for Redis while apps are loaded");
   struct builder *b = &h->groups.out;

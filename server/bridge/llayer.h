@@ -39,8 +39,8 @@ int l_notify_channel(lua_State *L);
 int l_post(lua_State *L);
 /* post_groups(name, text): the same, to all other workers with members of that group. */
 int l_post_groups(lua_State *L);
-/* redis(word, ...): a command. nil when Redis is not there, or a wait that is passed true and the
- * reply, or false and perhaps an error's text. */
+/* redis(word, ...): a command. nil when the layer is memory, or a wait that is passed true and the
+ * reply, false and an error's text, or false when Redis cannot be reached or was lost. */
 int l_redis(lua_State *L);
 
 /* Of this process; keys are strings, values what JSON can hold, ttl in seconds, 0 for none.

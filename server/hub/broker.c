@@ -5,7 +5,7 @@
  *
  *   "PG" version kind | node u64 | seq u64 | u16 names, each u8 length + bytes
  *   | u16 excepts, each node u64 + worker u16 + conn u64 | task u64, wait u32, worker u16
- *   | to: worker u16 + conn u64 | body
+ *   | to: worker u16 + conn u64 | length u32 + body
  *
  * Version 1. What another version sends is dropped and counted: while a cluster is upgraded, old
  * and new processes do not hear each other, and nothing is misread. */
@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "net/worker.h"
 #include "net/ws_conn.h"
+#include "wire/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -127,7 +128,6 @@ static void look_whether_up(struct broker *b) {
   struct log_line l;
   if (!is_up(b) || b->was_up) return;
   b->was_up = b->is_settled = true;
-  atomic_store(&b->layer->is_up, true);
   if (log_begin(&l, LOG_INFO, "channel layer is up")) {
     log_str(&l, "redis", b->options.url->shown);
     log_end(&l);
@@ -172,7 +172,6 @@ static void went_down(struct broker *b, const struct redis *r, const char *why, 
   b->is_refused = is_fatal;
   if (!b->was_up) return;
   b->was_up = false;
-  atomic_store(&b->layer->is_up, false);
   tell_down(b, why);
 }
 
@@ -222,9 +221,9 @@ static void put_number(struct builder *b, uint64_t value, unsigned bytes) {
   for (unsigned i = 0; i < bytes; i++) builder_byte(b, (uint8_t)(value >> (8 * i)));
 }
 
-/* Head of a payload; the body follows. */
+/* Head of a payload; a body of n bytes follows. */
 static void put_head(struct broker *b, struct builder *out, char kind, const struct parcel *p,
-                     uint64_t seq) {
+                     uint64_t seq, size_t n) {
   builder_text(out, "PG");
   builder_byte(out, VERSION);
   builder_byte(out, (uint8_t)kind);
@@ -250,6 +249,7 @@ static void put_head(struct broker *b, struct builder *out, char kind, const str
   put_number(out, p->waiter.worker, 2);
   put_number(out, p->to.worker, 2);
   put_number(out, p->to.conn, 8);
+  put_number(out, n, 4);
 }
 
 /* The whole payload, in b->frames until its next message. */
@@ -266,7 +266,7 @@ static bool make_payload(struct broker *b, const struct parcel *p, uint64_t seq,
   }
   if (n > BODY_MAX) return false;
   builder_begin(&b->frames);
-  put_head(b, &b->frames, kind, p, seq);
+  put_head(b, &b->frames, kind, p, seq, n);
   if (n) builder_add(&b->frames, body, n);
   return builder_commit(&b->frames, payload);
 }
@@ -630,9 +630,11 @@ static bool read_payload(struct broker *b, const struct reply *payload, struct a
   a->to.node = b->layer->node;
   a->to.worker = (uint32_t)get_number(&r, 2);
   a->to.conn = get_number(&r, 8);
+  a->n = (size_t)get_number(&r, 4);
   a->body = r.at;
-  a->n = (size_t)(r.end - r.at);
-  return !r.is_bad;
+  if (a->n != (size_t)(r.end - r.at)) return false;
+  /* browsers end a connection that brings them a text of anything else */
+  return !r.is_bad && (a->kind == KIND_BINARY || utf8_is_valid(a->body, a->n));
 }
 
 /* The frame, or the text, as a slice of b->frames. */
@@ -668,7 +670,7 @@ static void acknowledge(struct broker *b, const struct arrival *a, bool is_there
   char node[17];
   snprintf(node, sizeof node, "%016" PRIx64, a->node);
   builder_begin(&b->frames);
-  put_head(b, &b->frames, KIND_ACK, &p, 0);
+  put_head(b, &b->frames, KIND_ACK, &p, 0, 0);
   if (builder_commit(&b->frames, &payload) && !publish(b, "n:", node, 16, payload, on_published, b))
     drop(b, why_not(b));
 }

@@ -23,7 +23,6 @@ struct layer {
   unsigned n;                                          /* workers, 1 to TOPIC_WORKERS_MAX */
   _Atomic(struct worker *) workers[TOPIC_WORKERS_MAX]; /* NULL until one has opened */
   _Atomic(struct mailbox *) broker;                    /* NULL: the memory layer */
-  atomic_bool is_up;                                   /* the broker reaches Redis */
   struct topics topics;
   struct shared shared;
   struct metrics metrics; /* written by the broker's thread */

@@ -268,8 +268,8 @@ function core.post(channel, text, wants_answer) end
 ---@param text string
 function core.post_groups(name, text) end
 
---- Sends a command to Redis. Returns a wait that is passed true and the reply, or false and perhaps
---- an error's text; nil when Redis is not there.
+--- Sends a command to Redis. Returns a wait that is passed true and the reply, false and an error's
+--- text, or false when Redis cannot be reached or was lost; nil when the layer is memory.
 ---@param ... string|number
 ---@return integer? wait
 function core.redis(...) end
