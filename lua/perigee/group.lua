@@ -63,31 +63,47 @@ local function own_page(name, after, limit)
   return conns
 end
 
-mail.on("members", function(request)
-  local members, next_worker = own_page(from_hex(request.group), request.after, request.limit)
-  core.post(request.to, core.json_encode {
-    kind = "members_page", task = request.task, wait = request.wait,
+mail.on("members", function(question)
+  local members, next_worker = own_page(from_hex(question.group), question.after, question.limit)
+  core.post(question.to, core.json_encode {
+    kind = "members_page", id = question.id,
     members = setmetatable(members, core.array_mt), next_worker = next_worker,
   })
 end)
 
+--- Questions that other workers have not answered yet.
+---@type table<integer, { page?: table, task?: integer, wait?: integer }>
+local asked = {}
+local last_id = 0
+
 mail.on("members_page", function(page)
-  core.wake(page.task, page.wait, page.members, page.next_worker)
+  local question = asked[page.id]
+  if not question then return end
+  question.page = page
+  if question.task then core.wake(question.task, question.wait) end
 end)
 
 --- Asks a worker anywhere for its page.
----@return perigee.Member[]? members nil when no answer came in time
+---@return perigee.Member[]? members nil when it is gone or no answer came in time
 ---@return integer? next_worker
-local function page_of(node, worker, name, after, limit, deadline)
+local function page_of(node, worker, name, after, limit)
   if node == core.node and worker == core.worker then return own_page(name, after, limit) end
-  local task, wait = core.wait_open()
-  local is_sent = core.post(("%s.%d.0"):format(node, worker), core.json_encode {
-    kind = "members", group = to_hex(name), after = after, limit = limit, task = task, wait = wait,
-    to = channel.of(0),
-  })
-  if not is_sent then return nil end
-  local woken, members, next_worker = core.park(deadline - core.now(), wait)
-  if woken then return members, next_worker end
+  last_id = last_id + 1
+  local id, question = last_id, {}
+  asked[id] = question
+  local ok, fault = pcall(function() -- a task that is stopped meanwhile must not leave its question
+    -- a process that is gone, but has a lease yet, does not keep us waiting: nobody takes the mail
+    local is_sent = layer.settle(core.post(("%s.%d.0"):format(node, worker), core.json_encode {
+      kind = "members", group = to_hex(name), after = after, limit = limit, id = id, to = channel.of(0),
+    }, true))
+    if is_sent and not question.page then
+      question.task, question.wait = core.wait_open()
+      core.park(core.layer_timeout, question.wait)
+    end
+  end)
+  asked[id] = nil
+  if not ok then error(fault, 0) end
+  if question.page then return question.page.members, question.page.next_worker end
 end
 
 --- Names of the processes that have members, in order.
@@ -135,14 +151,14 @@ function Group:members(opts)
     if not node then error("members: the cursor must be one that members returned", 2) end
     from_node, from_worker, from_conn = node, tonumber(worker), tonumber(conn, 16)
   end
-  local list, deadline = {}, core.now() + core.layer_timeout
+  local list = {}
   for _, node in ipairs(nodes_with(self.name)) do
     local is_first = node == from_node
     local worker = is_first and from_worker or 0
     local after = is_first and from_conn or 0
     while worker and node >= from_node do
       if #list == limit then return list, ("%s.%d.%x"):format(node, worker, after) end
-      local members, next_worker = page_of(node, worker, self.name, after, limit - #list, deadline)
+      local members, next_worker = page_of(node, worker, self.name, after, limit - #list)
       if not members then
         core.log("warn", "members of a process are missing: it did not answer in time", { node = node })
         break

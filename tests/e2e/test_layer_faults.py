@@ -517,7 +517,7 @@ def test_too_long_for_redis(serve, redis):
     """16 MiB are the longest that travels; inside the process there is no such limit."""
     one = redis()
     flags = ("--layer", one.url, "--max-message", "40MiB", "--max-string", "40MiB", "--output-hard", "100MiB",
-             "--output-soft", "90MiB")
+             "--output-soft", "90MiB", "--slice-stop", "60s")
     servers = [serve(["cluster"], *flags) for _ in range(2)]
     a, b, far = WebSocket(servers[0], "/cluster"), WebSocket(servers[0], "/cluster"), WebSocket(servers[1], "/cluster")
     for ws in (a, b, far):

@@ -132,6 +132,27 @@ static void answer(struct letter *l) {
 }
 
 /* A box that answers itself must not spin inside one delivery. */
+static void a_chain_is_taken_as_far_as_it_fits(void **state) {
+  (void)state;
+  struct letter *l[6];
+  for (unsigned i = 0; i < 6; i++) l[i] = letter(i + 1, 1);
+  for (unsigned i = 0; i < 6; i++) l[i]->mail.next = i < 5 ? &l[i + 1]->mail : NULL;
+  assert_true(post(0, 1));
+  struct mail *rest = mailbox_post_chain(&box, &l[0]->mail);
+  assert_ptr_equal(rest, &l[3]->mail); /* a box of four */
+  assert_ptr_equal(rest->next, &l[4]->mail);
+  turn();
+  assert_got(4, 0, 1, 2, 3);
+  assert_null(mailbox_post_chain(&box, rest));
+  turn();
+  assert_got(7, 0, 1, 2, 3, 4, 5, 6);
+  mailbox_close(&box);
+  struct letter *late = letter(9, 1);
+  late->mail.next = NULL;
+  assert_ptr_equal(mailbox_post_chain(&box, &late->mail), &late->mail);
+  free(late);
+}
+
 static void mail_posted_while_delivering_comes_later(void **state) {
   (void)state;
   on_letter = answer;
@@ -227,6 +248,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_box_holds_so_many_and_no_more, start, stop),
       cmocka_unit_test_setup_teardown(a_box_holds_so_much_and_no_more, start, stop),
       cmocka_unit_test_setup_teardown(control_mail_always_fits, start, stop),
+      cmocka_unit_test_setup_teardown(a_chain_is_taken_as_far_as_it_fits, start, stop),
       cmocka_unit_test_setup_teardown(mail_posted_while_delivering_comes_later, start, stop),
       cmocka_unit_test_setup_teardown(closing_delivers_what_is_there, start, stop),
       cmocka_unit_test_setup_teardown(mail_of_several_threads_arrives_once_and_in_order, start,

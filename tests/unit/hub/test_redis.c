@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/* test_redis.c -- URLs, and a conversation with a Redis that a test plays. */
+#include "../unit.h"
+
+#include "base/log.h"
+#include "hub/redis.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+/* ---- URLs ------------------------------------------------------------------------------------ */
+
+static void urls_are_read(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *host, *user, *password, *shown;
+    unsigned port, db;
+    bool is_unix;
+  } good[] = {
+      {"redis://h", "h", NULL, NULL, "redis://h:6379/0", 6379, 0, false},
+      {"redis://h/", "h", NULL, NULL, "redis://h:6379/0", 6379, 0, false},
+      {"redis://127.0.0.1:1/15", "127.0.0.1", NULL, NULL, "redis://127.0.0.1:1/15", 1, 15, false},
+      {"redis://[::1]:7000", "::1", NULL, NULL, "redis://[::1]:7000/0", 7000, 0, false},
+      {"redis://[::1]/2", "::1", NULL, NULL, "redis://[::1]:6379/2", 6379, 2, false},
+      {"redis://:pass@h:65535", "h", NULL, "pass", "redis://h:65535/0", 65535, 0, false},
+      {"redis://me:a%3Ab%40c%2F@h", "h", "me", "a:b@c/", "redis://me@h:6379/0", 6379, 0, false},
+      {"redis://me:p@ss@h", "h", "me", "p@ss", "redis://me@h:6379/0", 6379, 0, false},
+      {"unix:/run/redis.sock", "/run/redis.sock", NULL, NULL, "unix:/run/redis.sock?db=0", 0, 0,
+       true},
+      {"unix:/r?db=3", "/r", NULL, NULL, "unix:/r?db=3", 0, 3, true},
+  };
+  for (size_t i = 0; i < COUNT(good); i++) {
+    struct redis_url u;
+    const char *why = NULL;
+    if (!redis_url_parse(good[i].text, &u, &why)) fail_msg("%s: %s", good[i].text, why);
+    assert_string_equal(u.host, good[i].host);
+    assert_string_equal(u.shown, good[i].shown);
+    assert_string_equal(u.user ? u.user : "-", good[i].user ? good[i].user : "-");
+    assert_string_equal(u.password ? u.password : "-", good[i].password ? good[i].password : "-");
+    assert_int_equal(u.port, good[i].port);
+    assert_int_equal(u.db, good[i].db);
+    assert_int_equal(u.is_unix, good[i].is_unix);
+    redis_url_free(&u);
+  }
+}
+
+static void what_is_no_url_is_refused(void **state) {
+  (void)state;
+  static const char *const bad[] = {"",
+                                    "redis:",
+                                    "redis:/h",
+                                    "http://h",
+                                    "rediss://h",
+                                    "redis://",
+                                    "redis:///1",
+                                    "redis://:0",
+                                    "redis://h:",
+                                    "redis://h:0",
+                                    "redis://h:65536",
+                                    "redis://h:1x",
+                                    "redis://h:-1",
+                                    "redis://h/x",
+                                    "redis://h/-1",
+                                    "redis://h/1/2",
+                                    "redis://h/9999999999",
+                                    "redis://u@h",
+                                    "redis://u:@h",
+                                    "redis://u:%@h",
+                                    "redis://u:%4@h",
+                                    "redis://u:%zz@h",
+                                    "redis://%4:p@h",
+                                    "redis://[::1",
+                                    "redis://[::1]x",
+                                    "redis://[]",
+                                    "redis://:p@",
+                                    "unix:",
+                                    "unix:x",
+                                    "unix:/x?",
+                                    "unix:/x?db=",
+                                    "unix:/x?db=x",
+                                    "unix:/x?password=y"};
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    struct redis_url u;
+    const char *why = NULL;
+    if (redis_url_parse(bad[i], &u, &why)) fail_msg("'%s' was read", bad[i]);
+    assert_non_null(why);
+    assert_null(u.host); /* nothing is left to be freed */
+  }
+}
+
+/* ---- a conversation -------------------------------------------------------------------------- */
+
+static uv_loop_t loop;
+static struct redis_url url;
+static struct redis redis;
+static int listener, peer;
+static unsigned n_ready, n_lost, n_replies, n_nulls;
+static bool was_fatal;
+static char why_lost[300];
+static struct reply *last;
+
+static void on_ready(struct redis *r) {
+  (void)r;
+  n_ready++;
+}
+
+static void on_lost(struct redis *r, const char *why, bool is_fatal) {
+  (void)r;
+  n_lost++;
+  was_fatal = is_fatal;
+  snprintf(why_lost, sizeof why_lost, "%s", why);
+}
+
+static void on_reply(void *arg, struct reply *reply) {
+  assert_ptr_equal(arg, &redis);
+  n_replies++;
+  if (!reply) n_nulls++;
+  reply_free(last);
+  last = reply;
+}
+
+static const struct redis_events events = {.ready = on_ready, .lost = on_lost};
+
+static void turn_until(bool (*is_so)(void)) {
+  for (int i = 0; i < 20000 && !is_so(); i++) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    if (!is_so()) usleep(100);
+  }
+  assert_true(is_so());
+}
+
+static bool has_come(void) {
+  if (peer < 0) peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+  return peer >= 0;
+}
+static bool is_ready(void) {
+  return n_ready > 0;
+}
+static bool is_lost(void) {
+  return n_lost > 0;
+}
+
+/* Reads what was sent until it ends with `text`. */
+static const char *hear(const char *text) {
+  static char heard[64 * 1024];
+  size_t n = 0, len = strlen(text);
+  for (int i = 0; i < 20000; i++) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    ssize_t k = read(peer, heard + n, sizeof heard - 1 - n);
+    if (k > 0) n += (size_t)k;
+    heard[n] = '\0';
+    if (n >= len && strcmp(heard + n - len, text) == 0) return heard;
+    usleep(100);
+  }
+  fail_msg("'%s' was not heard but '%s'", text, heard);
+  return NULL;
+}
+
+static void say(const char *text) {
+  assert_int_equal(write(peer, text, strlen(text)), strlen(text));
+}
+
+static void meet(const char *login) {
+  char text[100];
+  const char *why;
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t len = sizeof at;
+  log_open(2, LOG_ERROR, LOG_TEXT, false);
+  log_set_level((enum log_level) - 1);
+  n_ready = n_lost = n_replies = n_nulls = 0;
+  last = NULL;
+  peer = -1;
+  assert_int_equal(uv_loop_init(&loop), 0);
+  listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
+  assert_int_equal(listen(listener, 5), 0);
+  getsockname(listener, (struct sockaddr *)&at, &len);
+  snprintf(text, sizeof text, "redis://%s127.0.0.1:%d/7", login, ntohs(at.sin_port));
+  assert_true(redis_url_parse(text, &url, &why));
+  redis_open(&redis, &loop, &url, "test", 1000, &events, &redis);
+  turn_until(has_come);
+}
+
+static int part(void **state) {
+  (void)state;
+  redis_close(&redis);
+  redis_close(&redis); /* repeatable */
+  uv_run(&loop, UV_RUN_DEFAULT);
+  redis_fini(&redis);
+  redis_url_free(&url);
+  reply_free(last);
+  close(peer);
+  close(listener);
+  return uv_loop_close(&loop);
+}
+
+static void greet(void) {
+  meet("");
+  hear("$4\r\ntest\r\n");
+  say("+OK\r\n+OK\r\n");
+  turn_until(is_ready);
+}
+
+static bool command(const char *word) {
+  return redis_command(&redis, on_reply, &redis, 1, &word, NULL);
+}
+
+static void it_greets_and_is_ready_then(void **state) {
+  (void)state;
+  meet("me:secret@");
+  const char *heard = hear("$4\r\ntest\r\n");
+  assert_string_equal(heard, "*3\r\n$4\r\nAUTH\r\n$2\r\nme\r\n$6\r\nsecret\r\n"
+                             "*2\r\n$6\r\nSELECT\r\n$1\r\n7\r\n"
+                             "*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$4\r\ntest\r\n");
+  assert_false(command("PING"));
+  say("+OK\r\n+OK\r");
+  assert_int_equal(n_ready, 0);
+  say("\n+OK\r\n");
+  turn_until(is_ready);
+  assert_int_equal(redis.state, REDIS_READY);
+}
+
+static void replies_come_in_order(void **state) {
+  (void)state;
+  greet();
+  for (int i = 0; i < 600; i++) assert_true(command("X")); /* the ring grows on the way */
+  hear("X\r\n");
+  for (int i = 0; i < 599; i++) {
+    say(":1\r\n");
+    if (i % 100 == 0) uv_run(&loop, UV_RUN_NOWAIT);
+  }
+  say("*3\r\n$2\r\na\r\r\n*2\r\n$-1\r\n:-5\r\n-ERR no\r\n");
+  for (int i = 0; i < 20000 && n_replies < 600; i++) uv_run(&loop, UV_RUN_NOWAIT);
+  assert_int_equal(n_replies, 600);
+  assert_int_equal(last->type, REPLY_ARRAY);
+  assert_int_equal(last->n, 3);
+  assert_memory_equal(last->items[0]->text, "a\r", 2);
+  assert_int_equal(last->items[1]->items[0]->type, REPLY_NIL);
+  assert_int_equal(last->items[1]->items[1]->integer, -5);
+  assert_int_equal(last->items[2]->type, REPLY_ERROR);
+  assert_string_equal(last->items[2]->text, "ERR no");
+}
+
+static void commands_under_way_are_answered_with_nothing(void **state) {
+  (void)state;
+  greet();
+  assert_true(command("A") && command("B"));
+  hear("B\r\n");
+  close(peer);
+  peer = -1;
+  turn_until(is_lost);
+  assert_int_equal(n_replies, 2);
+  assert_int_equal(n_nulls, 2);
+  assert_false(was_fatal);
+  assert_false(command("C"));
+  n_ready = 0;
+  turn_until(has_come); /* it tries again by itself */
+  hear("$4\r\ntest\r\n");
+  say("+OK\r\n+OK\r\n");
+  turn_until(is_ready);
+  assert_true(command("D"));
+}
+
+static void a_refusal_is_told_as_one(void **state) {
+  (void)state;
+  meet(":wrong@");
+  hear("$4\r\ntest\r\n");
+  say("-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+  turn_until(is_lost);
+  assert_true(was_fatal);
+  assert_non_null(strstr(why_lost, "WRONGPASS"));
+}
+
+static void loading_is_no_refusal(void **state) {
+  (void)state;
+  meet("");
+  hear("$4\r\ntest\r\n");
+  say("-LOADING Redis is loading the dataset in memory\r\n");
+  turn_until(is_lost);
+  assert_false(was_fatal);
+}
+
+static void junk_ends_the_connection(void **state) {
+  (void)state;
+  greet();
+  command("A");
+  hear("A\r\n");
+  say("HTTP/1.1 400 Bad Request\r\n\r\n");
+  turn_until(is_lost);
+  assert_non_null(strstr(why_lost, "not the Redis protocol"));
+  assert_int_equal(n_nulls, 1);
+}
+
+static void a_reply_nobody_asked_for_ends_it(void **state) {
+  (void)state;
+  greet();
+  say("+OK\r\n");
+  turn_until(is_lost);
+  assert_non_null(strstr(why_lost, "nobody asked for"));
+}
+
+static void silence_ends_it(void **state) {
+  (void)state;
+  greet();
+  for (int i = 0; i < 20000 && !n_lost; i++) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    redis_tend(&redis);
+    usleep(500);
+  }
+  assert_string_equal(why_lost, "no answer in time");
+  assert_non_null(strstr(hear("PING\r\n"), "PING")); /* it had asked */
+}
+
+static void too_much_that_is_unsent_is_refused(void **state) {
+  (void)state;
+  static char big[1 << 20];
+  memset(big, 'x', sizeof big);
+  greet();
+  unsigned n = 0;
+  while (redis_send(&redis, big, sizeof big, NULL, NULL)) n++; /* nobody reads them */
+  assert_in_range(n, 30, 32);
+  assert_false(redis_send(&redis, big, sizeof big, NULL, NULL));
+  assert_true(redis.unsent <= REDIS_OUT_MAX);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(urls_are_read),
+      cmocka_unit_test(what_is_no_url_is_refused),
+      cmocka_unit_test_teardown(it_greets_and_is_ready_then, part),
+      cmocka_unit_test_teardown(replies_come_in_order, part),
+      cmocka_unit_test_teardown(commands_under_way_are_answered_with_nothing, part),
+      cmocka_unit_test_teardown(a_refusal_is_told_as_one, part),
+      cmocka_unit_test_teardown(loading_is_no_refusal, part),
+      cmocka_unit_test_teardown(junk_ends_the_connection, part),
+      cmocka_unit_test_teardown(a_reply_nobody_asked_for_ends_it, part),
+      cmocka_unit_test_teardown(silence_ends_it, part),
+      cmocka_unit_test_teardown(too_much_that_is_unsent_is_refused, part),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
