@@ -4,6 +4,7 @@ local consumer = require("perigee.consumer")
 local handover = require("perigee.handover")
 local perigee = require("perigee") --[[@as perigee.Face]]
 local report = require("perigee.report")
+local routes = require("perigee.routes")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
@@ -388,37 +389,43 @@ M.apps = {}
 ---@param apps perigee.App[]
 ---@return table[]
 function M.routes(apps)
-  local routes, owners = {}, {}
+  local items, records, owners, folders = {}, {}, {}, {}
   for _, app in ipairs(apps) do
     for _, record in ipairs(app.consumers) do
-      local other = owners[record.path]
+      local key = record.is_plain and "routes " .. record.path or record.path
+      local other = owners[key]
       if other then
-        error(("two consumers on the path %s: %s and %s"):format(record.path, other.place, record.place), 0)
+        error(("two %s on the path %s: %s and %s"):format(record.is_plain and "perigee.http_routes" or "consumers",
+          record.path, other.place, record.place), 0)
       end
-      owners[record.path] = record
-      routes[#routes + 1] = consumer.route(record)
+      owners[key] = record
+      records[#records + 1] = record
+      items[#items + 1] = consumer.route(record)
     end
     if app.has_public == nil then app.has_public = app.dir ~= nil and uv.fs_stat(app.dir .. "/public") ~= nil end
     if app.has_public then
-      routes[#routes + 1] = { kind = "public", prefix = "/" .. app.name .. "/", dir = app.dir .. "/public" }
+      folders[#folders + 1] = { kind = "public", prefix = "/" .. app.name .. "/", dir = app.dir .. "/public" }
     end
   end
-  return routes
+  local found = routes.collect(records)
+  table.move(found, 1, #found, #items + 1, items)
+  table.move(folders, 1, #folders, #items + 1, items)
+  return items
 end
 
 --- Serves a set of apps: all or, when something is wrong, none.
 ---@param apps perigee.App[]
 ---@return table[] routes
 function M.serve(apps)
-  local routes = M.routes(apps)
-  core.serve(routes)
+  local items = M.routes(apps)
+  core.serve(items)
   M.apps = {}
   for _, app in ipairs(apps) do
     M.apps[app.name] = app
     M.begin(app)
     signals.emit("app_loaded", { app = app.name, generation = app.generation })
   end
-  return routes
+  return items
 end
 
 return M

@@ -194,6 +194,7 @@ local function run_handler(record, m, ctx)
     local denied = deny(record, m, ctx)
     if denied then return nil, denied end
   end
+  if m.verb then return m.fn(ctx) end -- a route: perigee.http
   local values, n, wrong = bind(m, ctx)
   if not values then return nil, wrong end
   return m.fn(ctx, unpack(values, 1, n))
@@ -228,12 +229,13 @@ end
 function M.guarded(record, m, conn, task, method, values, id, bits)
   local ctx = setmetatable({ conn, task, bits, method, values, id, m, uv.hrtime() }, record.ctx_mt)
   calls[task & SLOT] = ctx
-  if signals.watches_calls() then signals.emit("rpc_method_started", { ctx = ctx }) end
+  local is_watched = signals.watches_calls() and not m.verb
+  if is_watched then signals.emit("rpc_method_started", { ctx = ctx }) end
   local result, err = run_middleware(record, m, ctx, 1)
   if result == nil and err then return nil, err end
   if core.is_stopped(task) then return result end -- its time was over: perigee.rpc tells everybody
   if m.result and M.checks_results then check_result(m, result) end
-  if signals.watches_calls() then
+  if is_watched then
     signals.emit("rpc_method_completed", { ctx = ctx, result = result, seconds = M.seconds(ctx) })
   end
   return result
@@ -260,7 +262,7 @@ function M.tell_error(record, ctx, err)
     local ok, fault = xpcall(fn, report.fault, ctx, err)
     if not ok then report.log(fault, "on_error failed", { path = record.path, method = ctx.method }) end
   end
-  if signals.watches_calls() then
+  if signals.watches_calls() and not ctx[ENTRY].verb then
     signals.emit("rpc_method_failed", { ctx = ctx, error = err, seconds = M.seconds(ctx) })
   end
 end

@@ -5,8 +5,10 @@ local core = require("perigee.core")
 local ctx = require("perigee.ctx")
 local discover = require("perigee.discover")
 local events = require("perigee.events")
+local http = require("perigee.http")
 local instance = require("perigee.instance")
 local params = require("perigee.params")
+local routes = require("perigee.routes")
 local schema = require("perigee.schema")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
@@ -123,6 +125,12 @@ local options = {
   discover = boolean,
 }
 
+--- Options about JSON-RPC and WebSockets, which routes alone have none of.
+local rpc_only = {
+  versions = true, groups = true, subprotocols = true, strict_ordering = true, raw = true, http_status = true,
+  discover = true,
+}
+
 local limit_names = { "message", "body", "batch", "calls", "array", "string", "depth", "method" }
 
 local method_options = {
@@ -140,6 +148,12 @@ local method_options = {
   deprecated = boolean,
   errors = { discover.are_errors, "a list of { code =, message = }" },
   examples = { is_list_of(is_a "table"), "a list of { params =, result = }" },
+}
+
+local route_options = {
+  timeout = timeout,
+  permission = method_options.permission,
+  doc = method_options.doc,
 }
 
 --- Where the code that declares something stands: "apps/chat/init.lua:12". After a tail call, as in
@@ -230,6 +244,10 @@ end
 ---@field by_http table<string, perigee.Method>
 ---@field ctx_mt table
 ---@field instance_mt perigee.Seat
+---@field is_plain boolean routes only: no JSON-RPC, no WebSockets
+---@field routes table<string, table<string, perigee.Route>> by path and verb
+---@field route_order string[] their paths
+---@field web perigee.Record the record as its routes see it
 
 --- In a hook, `self` is an instance: what an instance has can be called on it.
 ---@class perigee.Consumer: perigee.Instance
@@ -272,6 +290,9 @@ local function choose_ways(record)
     for _, m in pairs(record[kind].websocket) do choose_way(record, m) end
     for _, m in pairs(record[kind].http) do choose_way(record, m) end
   end
+  for _, path in ipairs(record.route_order) do
+    for _, route in pairs(record.routes[path]) do choose_way(record, route) end
+  end
 end
 
 signals.on_change = function()
@@ -310,6 +331,9 @@ end
 local function register(record, registry, what, name, opts, fn)
   if fn == nil then
     fn, opts = opts, nil
+  end
+  if record.is_plain then
+    error(("%s: perigee.http_routes answers plain HTTP only; declare methods on a perigee.consumer"):format(what), 3)
   end
   if type(name) ~= "string" or name == "" then
     error(("%s: the name must be a string that is not empty"):format(what), 3)
@@ -365,6 +389,68 @@ end
 function Consumer:rpc_notification(name, opts, fn)
   local record = record_of(self, "rpc_notification")
   register(record, record.notifications, "rpc_notification", name, opts, fn)
+end
+
+--- Declares a handler of a route.
+local function declare_route(class, verb, path, opts, fn)
+  local record = record_of(class, verb:lower())
+  if fn == nil then
+    fn, opts = opts, nil
+  end
+  local ok, route = pcall(routes.declare, record, verb, path, fn)
+  if not ok then error(route, 3) end
+  local what = ("C:%s(%q)"):format(verb:lower(), path)
+  if opts ~= nil and type(opts) ~= "table" then
+    error(("%s: options must be a table, not a %s"):format(what, type(opts)), 3)
+  end
+  opts = opts or {}
+  check_options(opts, route_options, what, 3)
+  route.place = place(3, record.file)
+  route.given_timeout, route.timeout = opts.timeout, seconds(opts.timeout, record.timeout)
+  route.permission, route.hidden, route.doc = opts.permission, false, opts.doc
+  route.fn = http.handler(route, fn)
+  choose_way(record, route)
+  routes.enlist(record, route)
+end
+
+--- Answers GET, and HEAD, on a path.
+---@param path string below the consumer's, or, with a slash in front, any; "orders/:id", "/files/*path"
+---@param opts? perigee.RouteOptions|perigee.HttpHandler
+---@param fn? perigee.HttpHandler
+function Consumer:get(path, opts, fn)
+  declare_route(self, "GET", path, opts, fn)
+end
+
+--- Answers POST on a path; not on the consumer's own, where a POST is JSON-RPC.
+---@param path string as in get
+---@param opts? perigee.RouteOptions|perigee.HttpHandler
+---@param fn? perigee.HttpHandler
+function Consumer:post(path, opts, fn)
+  declare_route(self, "POST", path, opts, fn)
+end
+
+--- Answers PUT on a path.
+---@param path string as in get
+---@param opts? perigee.RouteOptions|perigee.HttpHandler
+---@param fn? perigee.HttpHandler
+function Consumer:put(path, opts, fn)
+  declare_route(self, "PUT", path, opts, fn)
+end
+
+--- Answers PATCH on a path.
+---@param path string as in get
+---@param opts? perigee.RouteOptions|perigee.HttpHandler
+---@param fn? perigee.HttpHandler
+function Consumer:patch(path, opts, fn)
+  declare_route(self, "PATCH", path, opts, fn)
+end
+
+--- Answers DELETE on a path.
+---@param path string as in get
+---@param opts? perigee.RouteOptions|perigee.HttpHandler
+---@param fn? perigee.HttpHandler
+function Consumer:delete(path, opts, fn)
+  declare_route(self, "DELETE", path, opts, fn)
 end
 
 --- Names of request handlers, in order of registration.
@@ -473,7 +559,7 @@ function Consumer:extend(given)
   for key, value in pairs(parent.options) do all[key] = value end
   for key, value in pairs(given) do all[key] = value end
   all.middleware = given.middleware or {}
-  local class = M.new(all, { name = parent.app, file = parent.file })
+  local class = M.new(all, { name = parent.app, file = parent.file }, parent.is_plain)
   local record = records[class]
   record.place = place(2, record.file)
   for key, value in pairs(self) do class[key] = value end
@@ -488,6 +574,19 @@ function Consumer:extend(given)
       record[kind].all[name] = m
       record[kind].order[#record[kind].order + 1] = name
       enlist(record, record[kind], m)
+    end
+  end
+  for _, path in ipairs(parent.route_order) do
+    for _, verb in ipairs(routes.verbs_of(parent, path)) do
+      local from = parent.routes[path][verb]
+      if from.given:sub(1, 1) ~= "/" then -- the path of another is taken
+        local route = routes.declare(record, verb, from.given, from.fn)
+        for key, value in pairs(from) do
+          if route[key] == nil then route[key] = value end
+        end
+        route.timeout = seconds(route.given_timeout, record.timeout)
+        routes.enlist(record, route)
+      end
     end
   end
   choose_ways(record)
@@ -525,13 +624,20 @@ end
 --- Declares a consumer.
 ---@param given? perigee.ConsumerOptions
 ---@param app { name: string, file: string }
+---@param is_plain? boolean routes only
 ---@return perigee.Consumer
-function M.new(given, app)
+function M.new(given, app, is_plain)
   given = given or {}
+  local what = is_plain and "perigee.http_routes" or "perigee.consumer"
   if type(given) ~= "table" then
-    error("perigee.consumer takes a table of options, not a " .. type(given), 3)
+    error(what .. " takes a table of options, not a " .. type(given), 3)
   end
-  check_options(given, options, "perigee.consumer", 3)
+  for name in pairs(is_plain and rpc_only or {}) do
+    if given[name] ~= nil then
+      error(("perigee.http_routes has no option '%s': it is about JSON-RPC, for perigee.consumer"):format(name), 3)
+    end
+  end
+  check_options(given, options, what, 3)
   check_limits(given.limits or {}, 3)
   local class = setmetatable({}, { __index = look_up, __name = "perigee.consumer" })
   local versions = {}
@@ -558,6 +664,9 @@ function M.new(given, app)
     events = {},
     requests = new_registry(),
     notifications = new_registry(),
+    is_plain = is_plain or false,
+    routes = {},
+    route_order = {},
   }
   record.instance_mt = instance.metatable(class, record)
   if versions["2.0"] then -- else no call is plain: perigee.rpc refuses it on the longer way
@@ -566,6 +675,7 @@ function M.new(given, app)
     record.by_websocket, record.by_http = {}, {}
   end
   record.ctx_mt = ctx.metatable(record)
+  record.web = http.view(record)
   records[class] = record
   if given.discover or given.discover == nil and core.is_dev then
     built_in(record, record.requests, "rpc.discover", discover.handler(record))
@@ -587,13 +697,17 @@ function M.check(record)
   if record.options.raw and not rawget(record.class, "receive") then
     error(("%s: a raw consumer needs a receive hook: function C:receive(data, is_binary)"):format(record.place), 0)
   end
+  local declared = {}
   for _, kind in ipairs { "requests", "notifications" } do
-    for _, name in ipairs(record[kind].order) do
-      local m = record[kind].all[name]
-      if type(m.permission) == "string" and type(record.class.has_permission) ~= "function" then
-        error(("%s: '%s' asks for the permission '%s', but the consumer has no function C.has_permission(ctx, name)")
-          :format(m.place, name, m.permission), 0)
-      end
+    for _, name in ipairs(record[kind].order) do declared[#declared + 1] = record[kind].all[name] end
+  end
+  for _, path in ipairs(record.route_order) do
+    for _, verb in ipairs(routes.verbs_of(record, path)) do declared[#declared + 1] = record.routes[path][verb] end
+  end
+  for _, m in ipairs(declared) do
+    if type(m.permission) == "string" and type(record.class.has_permission) ~= "function" then
+      error(("%s: '%s' asks for the permission '%s', but the consumer has no function C.has_permission(ctx, name)")
+        :format(m.place, m.name, m.permission), 0)
     end
   end
 end
@@ -616,6 +730,7 @@ function M.route(record)
   return {
     kind = "consumer",
     path = record.path,
+    plain = record.is_plain,
     app = record.app,
     record = record,
     raw = given.raw,

@@ -119,6 +119,15 @@ function M.for_app(app)
     return class -- no tail call: an error in the options is shown where this was called from
   end
 
+  --- Declares handlers of plain HTTP that belong to no JSON-RPC consumer. The app returns it as it
+  --- returns consumers.
+  ---@param options? perigee.ConsumerOptions path, http_user, origins, limits, timeout, middleware
+  ---@return perigee.Consumer
+  function perigee.http_routes(options)
+    local class = consumer.new(options, app, true)
+    return class -- no tail call: as above
+  end
+
   --- Marks a table as a JSON array, so that an empty one is [] and not {}.
   ---@generic T: table
   ---@param list? T

@@ -124,7 +124,7 @@ local fields = {
   session = function() return {} end,
   scope = function(self)
     local head = rawget(self, "_head") or core.head(self._conn)
-    return head and scope.read(head, self._record.path)
+    return head and scope.read(head, rawget(self, "_pattern") or self._record.path)
   end,
   channel_name = function(self)
     return self.transport == "websocket" and channel.of(self._conn) or nil

@@ -2,6 +2,7 @@
 --- something else than JSON-RPC, and ends.
 local core = require("perigee.core")
 local group = require("perigee.group")
+local headers = require("perigee.headers")
 local pending = require("perigee.pending")
 local signals = require("perigee.signals")
 
@@ -39,26 +40,6 @@ function M.instance(record, conn, is_http)
   return self
 end
 
---- Header lines for a handshake's answer. Raises for what would break the head.
----@param headers table<string, string>?
----@return string?
-local function header_lines(headers)
-  if headers == nil then return nil end
-  local lines = {}
-  for name, value in pairs(headers) do
-    value = tostring(value)
-    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
-      error(("'%s' is not a header's name"):format(tostring(name)), 3)
-    end
-    if value:find("[%c\127]") then
-      error(("header %s: its value has control characters"):format(name), 3)
-    end
-    lines[#lines + 1] = ("%s: %s\r\n"):format(name, value)
-  end
-  table.sort(lines)
-  return table.concat(lines)
-end
-
 --- Answers the handshake with 101. From here on the instance belongs to an open connection.
 ---@param self perigee.Instance
 ---@param options? { subprotocol?: string, headers?: table<string, string> }
@@ -67,10 +48,10 @@ function M.accept(self, options)
   if rawget(self, "_settled") then error("accept: this connection was accepted or rejected already", 3) end
   options = options or {}
   local subprotocol = options.subprotocol
-  if subprotocol ~= nil and (type(subprotocol) ~= "string" or not subprotocol:find("^[%w!#$%%&'*+.^_`|~-]+$")) then
+  if subprotocol ~= nil and not headers.is_token(subprotocol) then
     error("accept: subprotocol must be a token", 3)
   end
-  local lines = header_lines(options.headers)
+  local lines = headers.lines(options.headers)
   rawset(self, "_settled", true)
   local conn = self._conn
   core.touch(conn)
@@ -84,10 +65,10 @@ end
 ---@param self perigee.Instance
 ---@param status? integer
 ---@param body? string
----@param headers? table<string, string>
-function M.reject(self, status, body, headers)
+---@param fields? table<string, string> headers
+function M.reject(self, status, body, fields)
   if rawget(self, "_settled") then error("reject: this connection was accepted or rejected already", 3) end
-  local lines = header_lines(headers)
+  local lines = headers.lines(fields)
   rawset(self, "_settled", true)
   core.reject(self._conn, status or 403, body or "", lines)
 end

@@ -239,13 +239,14 @@ local function raised_text(err)
   end
 end
 
---- An error escaped from a call. co is its dead coroutine.
+--- What a caller is told of an error that escaped from its call: closes the coroutine, logs a fault,
+--- tells who wants to know.
 ---@param record perigee.Record
 ---@param task integer
----@param bits integer
 ---@param err any
----@param co thread? nil when there was no memory to keep it
-function M.failed(record, task, bits, err, co)
+---@param co thread? the dead coroutine; nil when there was no memory to keep it
+---@return table err as it goes on the wire
+function M.explain(record, task, err, co)
   local ctx = call.ctx_of(task)
   record = call.record_of(task, record)
   local text = raised_text(err)
@@ -253,12 +254,12 @@ function M.failed(record, task, bits, err, co)
   if errors.is(err) then
     if co then coroutine.close(co) end -- runs its to-be-closed variables
     call.tell_error(record, ctx, err)
-    return call_error(record, bits, to_wire(err))
+    return to_wire(err)
   end
   local fault = report.fault(err, co)
   fault.code, fault.cause = codes.internal, err
   report.log(fault, "handler failed", {
-    path = record.path, method = ctx and ctx[METHOD], conn = ctx and ("%x"):format(ctx[CONN]),
+    path = record.path, method = ctx and call.entry(ctx).name, conn = ctx and ("%x"):format(ctx[CONN]),
   })
   call.tell_error(record, ctx, fault)
   local data = { error_id = fault.id }
@@ -268,7 +269,17 @@ function M.failed(record, task, bits, err, co)
       traceback = fault.traceback,
     }
   end
-  return call_error(record, bits, errors.wire(codes.internal, nil, data))
+  return errors.wire(codes.internal, nil, data)
+end
+
+--- An error escaped from a call. co is its dead coroutine.
+---@param record perigee.Record
+---@param task integer
+---@param bits integer
+---@param err any
+---@param co thread? nil when there was no memory to keep it
+function M.failed(record, task, bits, err, co)
+  return call_error(record, bits, M.explain(record, task, err, co))
 end
 
 -- ---- time ---------------------------------------------------------------------------------------
@@ -316,7 +327,7 @@ function M.slow(task, ms)
   local ctx = call.ctx_of(task)
   local info = debug.getinfo(2, "Sl")
   core.log("warn", "slow code: nothing else runs on this worker meanwhile", {
-    ms = ms, method = ctx and ctx[METHOD],
+    ms = ms, method = ctx and call.entry(ctx).name,
     at = info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or nil,
   }, debug.traceback("", 2))
 end

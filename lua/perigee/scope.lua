@@ -9,7 +9,7 @@ local M = {}
 ---@field raw_path string as sent
 ---@field query_string string as sent, without the "?"
 ---@field query table<string, string> decoded; of equal names the last
----@field path_params table<string, string> captures of the consumer's path
+---@field path_params table<string, string> what the consumer's path, or the route's, captures
 ---@field headers table<string, string> names in lower case; equal names joined with ", "
 ---@field cookies table<string, string>
 ---@field subprotocols string[] what the client offers
@@ -23,14 +23,24 @@ local function decode(text)
   return (text:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
 end
 
+--- Names and values of a query or a form (application/x-www-form-urlencoded), decoded, in order.
+---@param text string
+---@return fun(): string?, string?
+function M.pairs_of(text)
+  local next_pair = text:gmatch("[^&]+")
+  return function()
+    local pair = next_pair()
+    if not pair then return nil end
+    local name, value = pair:match("^([^=]*)=?(.*)$")
+    return decode((name:gsub("+", " "))), decode((value:gsub("+", " ")))
+  end
+end
+
 ---@param text string
 ---@return table<string, string>
 local function parse_query(text)
   local query = {}
-  for pair in text:gmatch("[^&]+") do
-    local name, value = pair:match("^([^=]*)=?(.*)$")
-    query[decode((name:gsub("+", " ")))] = decode((value:gsub("+", " ")))
-  end
+  for name, value in M.pairs_of(text) do query[name] = value end
   return query
 end
 
@@ -46,18 +56,21 @@ local function parse_cookies(text)
   return cookies
 end
 
---- Captures of "/room/:id" in a path that matches it.
+--- Captures of "/room/:id" or "/files/*path" in a path that matches it.
 ---@param pattern string
 ---@param path string
 ---@return table<string, string>
 local function captures(pattern, path)
-  local params, values = {}, {}
-  for segment in path:gmatch("[^/]+") do values[#values + 1] = segment end
-  local i = 0
-  for segment in pattern:gmatch("[^/]+") do
-    i = i + 1
-    local name = segment:match("^:(.+)$")
-    if name then params[name] = decode(values[i] or "") end
+  local params, at = {}, 1
+  for segment in pattern:gmatch("/[^/]*") do
+    local sign, name = segment:match("^/([:*])(.*)$")
+    if sign == "*" then
+      params[name == "" and "*" or name] = decode(path:sub(at + 1))
+      break
+    end
+    local last = (path:find("/", at + 1, true) or #path + 1) - 1
+    if sign then params[name] = decode(path:sub(at + 1, last)) end
+    at = last + 1
   end
   return params
 end
@@ -68,7 +81,7 @@ end
 
 --- Reads a head as core.head gives it: a line about the client, then the request.
 ---@param head string
----@param pattern string the consumer's path
+---@param pattern string the path of the consumer, or of the route
 ---@return perigee.Scope
 function M.read(head, pattern)
   local address, port, scheme, host, method, target, rest =

@@ -3,7 +3,8 @@
  *
  *   GET + Upgrade  consumer's path  ─▶ origin, handshake ─▶ connect hook ─▶ 101
  *   POST           consumer's path  ─▶ content type, length ─▶ call
- *   OPTIONS        consumer's path  ─▶ CORS preflight
+ *   any method     route            ─▶ origin ─▶ handler of plain HTTP
+ *   OPTIONS        either           ─▶ CORS preflight, or what is allowed
  *   GET, HEAD      folder           ─▶ file
  *   GET            /-/health, /-/metrics, pages.c
  *   everything else                 ─▶ 404, 405, ... and close */
@@ -18,6 +19,7 @@
 #include "bridge/pages.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
+#include "bridge/web.h"
 #include "hub/files.h"
 #include "wire/handshake.h"
 #include "wire/utf8.h"
@@ -66,13 +68,36 @@ size_t dispatch_cors(struct conn *conn, char out[static CORS_LINES_MAX]) {
   return p->has_origin ? cors_lines(conn, p->consumer, http_request_of(conn), out) : 0;
 }
 
-static void preflight(struct conn *conn, const struct consumer *c, const struct http_request *r) {
-  char lines[CORS_LINES_MAX];
+/* Method of the request that a preflight asks for. */
+static unsigned asked_method(const struct http_request *r) {
+  static const uint8_t known[] = {HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_PATCH, HTTP_DELETE};
+  const struct http_field *asked = http_find(r, "access-control-request-method");
+  for (size_t i = 0; asked && i < sizeof known; i++)
+    if (http_span_is(r, asked->value, llhttp_method_name((llhttp_method_t)known[i])))
+      return known[i];
+  return HTTP_POST;
+}
+
+/* Answers OPTIONS on a path where something is. */
+static void preflight(struct conn *conn, const struct http_request *r) {
+  char lines[CORS_LINES_MAX], allow[ROUTES_ALLOW_MAX];
+  struct route route;
+  routes_find(host_of_conn(conn)->routes, http_text(r, r->path), r->path.len, asked_method(r),
+              &route);
+  const struct consumer *c = !route.consumer || route.has_handler ? route.web : route.consumer;
   if (!check_origin(conn, c, r)) return;
-  size_t n = cors_preflight_lines(conn, c, r, "POST", lines);
-  struct http_answer answer = {
-      .status = 204, .extra = n ? lines : "Allow: POST, OPTIONS\r\n", .extra_len = n ? n : 22};
+  routes_allow(&route, allow);
+  size_t n = cors_preflight_lines(conn, c, r, allow, lines);
+  if (n == 0) n = (size_t)snprintf(lines, sizeof lines, "Allow: %s, OPTIONS\r\n", allow);
+  struct http_answer answer = {.status = 204, .extra = lines, .extra_len = n};
   http_answer_text(conn, &answer, NULL);
+}
+
+static void refuse_method(struct conn *conn, const struct route *route) {
+  char line[ROUTES_ALLOW_MAX + 32], allow[ROUTES_ALLOW_MAX];
+  routes_allow(route, allow);
+  snprintf(line, sizeof line, "Allow: %s, OPTIONS\r\n", allow);
+  refuse_with(conn, 405, line, NULL);
 }
 
 /* ---- heads ----------------------------------------------------------------------------------- */
@@ -136,28 +161,38 @@ static void redirect(struct conn *conn, const char *to) {
   http_answer_text(conn, &answer, "");
 }
 
-static uint64_t head_of_consumer(struct conn *conn, struct consumer *c,
-                                 const struct http_request *r) {
-  struct host *h = host_of_conn(conn);
+static uint64_t head_of_plain(struct conn *conn, const struct route *route,
+                              const struct http_request *r) {
+  struct peer *p = peer_of(conn);
+  if (!check_origin(conn, route->web, r)) return 0;
+  p->consumer = route->web;
+  p->is_plain = true;
+  p->has_origin = http_find(r, "origin") != NULL;
+  return route->web->body;
+}
+
+/* A consumer, handlers of plain HTTP or both are at this path. */
+static uint64_t head_of_route(struct conn *conn, const struct route *route,
+                              const struct http_request *r) {
+  struct consumer *c = route->consumer;
   peer_of(conn)->consumer = c;
-  if (handshake_is_wanted(r)) return head_of_handshake(conn, c, r);
-  switch (r->method) {
-  case HTTP_POST: return head_of_post(conn, c, r);
-  case HTTP_OPTIONS: preflight(conn, c, r); return 0;
-  case HTTP_GET:
-  case HTTP_HEAD: {
+  if (c && handshake_is_wanted(r)) return head_of_handshake(conn, c, r);
+  if (c && r->method == HTTP_POST) return head_of_post(conn, c, r);
+  if (route->has_handler) return head_of_plain(conn, route, r);
+  if (r->method == HTTP_OPTIONS) {
+    preflight(conn, r);
+    return 0;
+  }
+  if (c && (r->method == HTTP_GET || r->method == HTTP_HEAD)) {
     /* a person typed the path of an app that has a page */
     const struct public_folder *f =
-        routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
+        routes_folder_below(host_of_conn(conn)->routes, http_text(r, r->path), r->path.len);
     if (f && strlen(f->prefix) < 1000) {
       redirect(conn, f->prefix);
       return 0;
     }
-    break;
   }
-  default: break;
-  }
-  refuse_with(conn, 405, "Allow: POST, OPTIONS\r\n", NULL);
+  refuse_method(conn, route);
   return 0;
 }
 
@@ -169,7 +204,9 @@ static bool is_path(const struct http_request *r, const char *path) {
 static bool is_local(struct conn *conn, const struct http_request *r) {
   char address[64];
   unsigned port;
-  if (http_find(r, "x-forwarded-for") || http_find(r, "forwarded")) return false;
+  if (http_find(r, "x-forwarded-for") || http_find(r, "forwarded") ||
+      http_find(r, "x-forwarded-host") || http_find(r, "x-forwarded-proto"))
+    return false;
   if (!conn_peer(conn, address, sizeof address, &port)) return false;
   return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
 }
@@ -208,17 +245,18 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   struct host *h = host_of_conn(conn);
   struct route route;
   peer_of(conn)->consumer = NULL;
+  peer_of(conn)->is_plain = false;
   if (is_path(r, "*")) { /* OPTIONS * */
     struct http_answer answer = {
         .status = 204, .extra = "Allow: GET, HEAD, POST, OPTIONS\r\n", .extra_len = 33};
     http_answer_text(conn, &answer, NULL);
     return 0;
   }
-  if (!routes_find(h->routes, http_text(r, r->path), r->path.len, &route)) {
+  if (!routes_find(h->routes, http_text(r, r->path), r->path.len, r->method, &route)) {
     refuse(conn, 404, NULL);
     return 0;
   }
-  if (route.consumer) return head_of_consumer(conn, route.consumer, r);
+  if (route.consumer || route.web) return head_of_route(conn, &route, r);
   if (route.folder) {
     if (r->method != HTTP_GET && r->method != HTTP_HEAD)
       refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
@@ -431,6 +469,10 @@ static void on_request(struct conn *conn, const struct http_request *r) {
   struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
   if (!p->consumer) return; /* a folder's file is on its way */
+  if (p->is_plain) {
+    web_request(h, conn, r);
+    return;
+  }
   if (handshake_is_wanted(r)) {
     if (p->consumer->has_connect || h->watches_conns)
       begin_connect(h, conn);

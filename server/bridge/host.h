@@ -37,6 +37,9 @@ struct host_entries {
   int limit;       /* perigee.rpc.limit */
   int mail;        /* perigee.mail.deliver */
   int reload;      /* perigee.reload.step */
+  int http_call;   /* perigee.http.call */
+  int http_failed; /* perigee.http.failed */
+  int http_late;   /* perigee.http.late */
 };
 
 struct host {

@@ -28,6 +28,7 @@ struct peer {
   bool is_opening : 1;  /* Lua decides whether to accept the handshake */
   bool is_accepted : 1; /* a WebSocket that Lua may have seen */
   bool is_known : 1;    /* Lua has an instance for it and must hear of its end */
+  bool is_plain : 1;    /* the HTTP request in progress is for a handler of plain HTTP */
   bool has_origin : 1;  /* the HTTP request in progress has an Origin field */
   bool is_leaving : 1;  /* close with 1001 when the last call has ended */
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* routes.c -- which consumer, or which public folder, answers a path.
+/* routes.c -- which consumer, handler of plain HTTP or public folder answers a path.
  *
- * Consumers without captures are found in a hash; patterns such as "/room/:id" are few and tried in
+ * Paths without captures are found in a hash; patterns such as "/room/:id" are few and tried in
  * order; folders match by prefix. A path is decoded once, and one that holds an encoded slash, a
  * dot segment or a hidden name answers to nothing: what cannot be said cannot be reached. */
 #include "bridge/routes.h"
@@ -13,6 +13,7 @@
 #include "wire/utf8.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,16 +21,22 @@
 #define uthash_free(p, n) free(p)
 #include <uthash.h>
 
+/* Who answers at one path or pattern. */
+struct place {
+  struct consumer *consumer; /* JSON-RPC and WebSockets, or NULL */
+  struct consumer *web;      /* whose handlers of plain HTTP are here, or NULL */
+  unsigned methods;          /* bits: for which there is one */
+  char *path;                /* owned */
+};
+
 struct exact {
   UT_hash_handle hh;
-  struct consumer *consumer;
-  size_t len;
-  char path[];
+  struct place place;
 };
 
 struct routes {
-  struct exact *exact;        /* hash */
-  struct consumer **patterns; /* with captures */
+  struct exact *exact;    /* hash */
+  struct place *patterns; /* with captures */
   unsigned n_patterns;
   struct public_folder *folders;
   unsigned n_folders;
@@ -59,12 +66,14 @@ static char **strings_read(lua_State *L, int t, const char *key) {
   return list;
 }
 
-static struct consumer *consumer_at(struct host *h, const char *path, const char *app) {
+static struct consumer *consumer_at(struct host *h, const char *path, const char *app,
+                                    bool is_plain) {
   for (struct consumer *c = h->consumers; c; c = c->next)
-    if (strcmp(c->path, path) == 0 && strcmp(c->app, app) == 0) return c;
+    if (c->is_plain == is_plain && strcmp(c->path, path) == 0 && strcmp(c->app, app) == 0) return c;
   struct consumer *c = mem_zalloc(sizeof *c);
   c->path = mem_strdup(path);
   c->app = mem_strdup(app);
+  c->is_plain = is_plain;
   c->record = LUA_NOREF;
   c->next = h->consumers;
   h->consumers = c;
@@ -195,23 +204,67 @@ int l_retire(lua_State *L) {
 
 /* ---- building -------------------------------------------------------------------------------- */
 
-static void add_exact(struct routes *routes, struct consumer *c) {
-  size_t n = strlen(c->path);
-  struct exact *e = mem_zalloc(sizeof *e + n);
-  e->consumer = c;
-  e->len = n;
-  memcpy(e->path, c->path, n);
-  HASH_ADD_KEYPTR(hh, routes->exact, e->path, n, e);
+static const struct {
+  const char *name;
+  unsigned method;
+} methods[] = {{"GET", HTTP_GET},
+               {"POST", HTTP_POST},
+               {"PUT", HTTP_PUT},
+               {"PATCH", HTTP_PATCH},
+               {"DELETE", HTTP_DELETE}};
+
+enum { METHODS = sizeof methods / sizeof *methods };
+
+unsigned routes_method(unsigned method) {
+  if (method == HTTP_HEAD) method = HTTP_GET;
+  for (unsigned i = 0; i < METHODS; i++)
+    if (methods[i].method == method) return 1u << i;
+  return 0;
 }
 
-static void add_consumer(struct routes *routes, struct consumer *c) {
-  if (!strchr(c->path, ':')) {
-    add_exact(routes, c);
-    return;
+size_t routes_allow(const struct route *route, char out[static ROUTES_ALLOW_MAX]) {
+  unsigned bits = route->methods | (route->consumer ? routes_method(HTTP_POST) : 0);
+  size_t n = 0;
+  for (unsigned i = 0; i < METHODS; i++)
+    if (bits & 1u << i)
+      n += (size_t)snprintf(out + n, ROUTES_ALLOW_MAX - n, "%s%s%s", n ? ", " : "", methods[i].name,
+                            i == 0 ? ", HEAD" : "");
+  return n;
+}
+
+/* The place for a path, made when it is not there. */
+static struct place *place_at(struct routes *routes, const char *path) {
+  if (!strpbrk(path, ":*")) {
+    struct exact *e;
+    size_t n = strlen(path);
+    HASH_FIND(hh, routes->exact, path, n, e);
+    if (e) return &e->place;
+    e = mem_zalloc(sizeof *e);
+    e->place.path = mem_strdup(path);
+    HASH_ADD_KEYPTR(hh, routes->exact, e->place.path, n, e);
+    return &e->place;
   }
+  for (unsigned i = 0; i < routes->n_patterns; i++)
+    if (strcmp(routes->patterns[i].path, path) == 0) return &routes->patterns[i];
   routes->patterns =
       mem_realloc(routes->patterns, (routes->n_patterns + 1) * sizeof *routes->patterns);
-  routes->patterns[routes->n_patterns++] = c;
+  routes->patterns[routes->n_patterns] = (struct place){.path = mem_strdup(path)};
+  return &routes->patterns[routes->n_patterns++];
+}
+
+static void add_route(lua_State *L, struct routes *routes, int t, struct consumer **made) {
+  lua_getfield(L, t, "owner");
+  lua_getfield(L, t, "path");
+  struct place *place = place_at(routes, lua_tostring(L, -1));
+  place->web = made[lua_tointeger(L, -2)];
+  lua_getfield(L, t, "methods");
+  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, -1); i <= n; i++) {
+    lua_rawgeti(L, -1, i);
+    for (unsigned k = 0; k < METHODS; k++)
+      if (strcmp(lua_tostring(L, -1), methods[k].name) == 0) place->methods |= 1u << k;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 3);
 }
 
 static void add_folder(lua_State *L, struct routes *routes, int t) {
@@ -224,10 +277,25 @@ static void add_folder(lua_State *L, struct routes *routes, int t) {
   lua_pop(L, 2);
 }
 
+/* A route names a consumer in front of it, and methods that can have a handler. */
+static void check_route(lua_State *L, int t) {
+  lua_getfield(L, t, "owner");
+  lua_geti(L, 1, lua_tointeger(L, -1));
+  if (lua_type(L, -1) != LUA_TTABLE || lua_getfield(L, -1, "record") != LUA_TTABLE)
+    luaL_error(L, "serve: owner must be the index of a consumer");
+  if (lua_getfield(L, t, "methods") != LUA_TTABLE) luaL_error(L, "serve: methods must be a list");
+  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, -1); i <= n; i++) {
+    if (lua_rawgeti(L, -1, i) != LUA_TSTRING) luaL_error(L, "serve: methods must be names");
+    lua_pop(L, 1);
+  }
+  lua_settop(L, t);
+}
+
 /* Raises when an item has not what l_serve will ask it for. */
 static void check_item(lua_State *L, int t) {
-  static const char *const kinds[] = {"consumer", "public", NULL};
-  static const char *const needs[][3] = {{"path", "app", NULL}, {"prefix", "dir", NULL}};
+  static const char *const kinds[] = {"consumer", "public", "route", NULL};
+  static const char *const needs[][3] = {
+      {"path", "app", NULL}, {"prefix", "dir", NULL}, {"path", NULL}};
   luaL_checktype(L, t, LUA_TTABLE);
   lua_getfield(L, t, "kind");
   int kind = luaL_checkoption(L, -1, NULL, kinds);
@@ -240,6 +308,7 @@ static void check_item(lua_State *L, int t) {
     if (lua_getfield(L, t, "record") != LUA_TTABLE) luaL_error(L, "serve: record must be a table");
     lua_pop(L, 1);
   }
+  if (kind == 2) check_route(L, t);
 }
 
 int l_serve(lua_State *L) {
@@ -261,25 +330,31 @@ int l_serve(lua_State *L) {
   }
   struct routes *routes = mem_zalloc(sizeof *routes);
   for (struct consumer *c = h->consumers; c; c = c->next) c->is_routed = false;
+  struct consumer **made = mem_zalloc(((size_t)n + 1) * sizeof *made);
   for (lua_Integer i = 1; i <= n; i++) {
     lua_rawgeti(L, 1, i);
     lua_rawgeti(L, 2, i);
     int record = (int)lua_tointeger(L, 4);
     lua_getfield(L, 3, "kind");
-    bool is_consumer = lua_tostring(L, -1)[0] == 'c';
+    char kind = lua_tostring(L, -1)[0];
     lua_pop(L, 1);
-    if (is_consumer) {
+    if (kind == 'c') {
       lua_getfield(L, 3, "path");
       lua_getfield(L, 3, "app");
-      struct consumer *c = consumer_at(h, lua_tostring(L, -2), lua_tostring(L, -1));
+      struct consumer *c =
+          consumer_at(h, lua_tostring(L, -2), lua_tostring(L, -1), read_flag(L, 3, "plain"));
       lua_pop(L, 2);
       consumer_update(L, h, c, 3, record);
-      add_consumer(routes, c);
+      made[i] = c;
+      if (!c->is_plain) place_at(routes, c->path)->consumer = c;
+    } else if (kind == 'r') {
+      add_route(L, routes, 3, made);
     } else {
       add_folder(L, routes, 3);
     }
     lua_settop(L, 2);
   }
+  free(made);
   routes_free(h->routes);
   h->routes = routes;
   return 0;
@@ -290,8 +365,10 @@ void routes_free(struct routes *routes) {
   if (!routes) return;
   HASH_ITER(hh, routes->exact, e, next) {
     HASH_DEL(routes->exact, e);
+    free(e->place.path);
     free(e);
   }
+  for (unsigned i = 0; i < routes->n_patterns; i++) free(routes->patterns[i].path);
   for (unsigned i = 0; i < routes->n_folders; i++) {
     free(routes->folders[i].prefix);
     free(routes->folders[i].dir);
@@ -303,10 +380,12 @@ void routes_free(struct routes *routes) {
 
 /* ---- finding --------------------------------------------------------------------------------- */
 
-/* "/room/:id" against "/room/42": segment by segment; a capture takes one segment, not empty. */
+/* "/room/:id" against "/room/42": segment by segment; a capture takes one segment, not empty; a
+ * wildcard takes what is left, even nothing. */
 static bool pattern_matches(const char *pattern, const char *path, size_t n) {
   const char *end = path + n;
   while (*pattern) {
+    if (*pattern == '*') return true;
     if (*pattern == ':') {
       const char *from = path;
       while (path < end && *path != '/') path++;
@@ -319,6 +398,23 @@ static bool pattern_matches(const char *pattern, const char *path, size_t n) {
     path++;
   }
   return path == end;
+}
+
+/* May parts of the path become captures? Not with a segment that is, decoded, "." or "..", nor with
+ * bytes that are not UTF-8: an app should be able to take one for a name. */
+static bool is_capturable(const char *path, size_t n) {
+  if (!memchr(path, '.', n) && !memchr(path, '%', n)) return true;
+  char *s = mem_alloc(n + 1);
+  ptrdiff_t len = http_percent_decode(path, n, s);
+  bool is_good = len >= 0 && utf8_is_valid((uint8_t *)s, (size_t)len);
+  for (ptrdiff_t i = 0, from = 0; i <= len && is_good; i++) {
+    if (i < len && s[i] != '/' && s[i] != '\\') continue;
+    ptrdiff_t size = i - from;
+    is_good = !((size == 1 || size == 2) && memcmp(s + from, "..", (size_t)size) == 0);
+    from = i + 1;
+  }
+  free(s);
+  return is_good;
 }
 
 /* Decodes a path below a folder. NULL for what must not be: hidden names (which covers "." and
@@ -343,31 +439,49 @@ refuse:
   return NULL;
 }
 
-bool routes_find(const struct routes *routes, const char *path, size_t n, struct route *out) {
+/* Takes over what a place that matches has to offer. The first that has a handler for the method is
+ * it. */
+static void take(struct route *out, const struct place *place, unsigned method) {
+  if (!out->consumer) out->consumer = place->consumer;
+  if (!place->web) return;
+  out->methods |= place->methods;
+  if (out->has_handler || (out->web && !(place->methods & method))) return;
+  out->web = place->web;
+  out->pattern = place->path;
+  out->has_handler = place->methods & method;
+}
+
+static bool is_found(const struct route *out) {
+  return out->consumer || out->web;
+}
+
+bool routes_find(const struct routes *routes, const char *path, size_t n, unsigned method_number,
+                 struct route *out) {
   *out = (struct route){0};
   if (!routes) return true;
+  unsigned method = routes_method(method_number);
   struct exact *e = NULL;
   HASH_FIND(hh, routes->exact, path, n, e);
   if (e) {
-    out->consumer = e->consumer;
-    return true;
+    take(out, &e->place, method);
+    if (out->consumer || out->has_handler) return true;
   }
-  for (unsigned i = 0; i < routes->n_patterns; i++) {
-    if (pattern_matches(routes->patterns[i]->path, path, n)) {
-      out->consumer = routes->patterns[i];
-      return true;
-    }
+  if (routes->n_patterns && is_capturable(path, n)) {
+    for (unsigned i = 0; i < routes->n_patterns; i++)
+      if (pattern_matches(routes->patterns[i].path, path, n))
+        take(out, &routes->patterns[i], method);
   }
+  if (is_found(out)) return true;
   /* a client may encode any character of a path: try once more, decoded */
   if (memchr(path, '%', n)) {
     char *decoded = mem_alloc(n);
     ptrdiff_t len = http_percent_decode(path, n, decoded);
     if (len > 0) {
       HASH_FIND(hh, routes->exact, decoded, (size_t)len, e);
-      if (e) out->consumer = e->consumer;
+      if (e) take(out, &e->place, method);
     }
     free(decoded);
-    if (out->consumer) return true;
+    if (is_found(out)) return true;
   }
   for (unsigned i = 0; i < routes->n_folders; i++) {
     const struct public_folder *f = &routes->folders[i];

@@ -535,6 +535,9 @@ int state_boot(lua_State *L) {
       .limit = take(L, "perigee.rpc", "limit"),
       .mail = take(L, "perigee.mail", "deliver"),
       .reload = take(L, "perigee.reload", "step"),
+      .http_call = take(L, "perigee.http", "call"),
+      .http_failed = take(L, "perigee.http", "failed"),
+      .http_late = take(L, "perigee.http", "late"),
   };
   return 0;
 }

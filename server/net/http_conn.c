@@ -258,7 +258,7 @@ static size_t http_feed_conn(struct conn *conn, uint8_t *data, size_t n) {
 
     case PARSE_HEAD: {
       struct http_request *r = &h->parser.request;
-      h->has_body_to_come = r->is_chunked || r->content_length > n - total;
+      h->has_body_to_come = r->is_chunked || r->content_length; /* an answer now is the last one */
       if (r->has_bad_expect) {
         fail(conn, 417, "only Expect: 100-continue is understood");
         return n;
@@ -278,6 +278,7 @@ static size_t http_feed_conn(struct conn *conn, uint8_t *data, size_t n) {
         fail(conn, 413, "announced body over the limit");
         return n;
       }
+      h->has_body_to_come = r->is_chunked || r->content_length > n - total;
       h->parser.limits.body = limit;
       h->state = READING_BODY;
       if (r->expects_continue && h->has_body_to_come && total == n) send_continue(conn);

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from server import apps_folder, until
-from wire import CLOSE, Ended, Http, WebSocket, call_http, call_text, post
+from wire import CLOSE, Ended, Http, WebSocket, call_http, call_text, fetch, post, request
 
 APP = """local perigee = require "perigee"
 local C = perigee.consumer {}
@@ -438,3 +438,33 @@ def test_nothing_to_do(site):
     server.write("a/init.lua", app("two"))
     reload(server)
     assert len(server.log_lines("app reloaded")) == 1
+
+
+# ---- plain HTTP -------------------------------------------------------------------------------------
+
+def test_handlers_of_plain_http(site):
+    """New routes answer, lost ones do not, and a request under way is answered by the code it began with."""
+    more = """local Web = perigee.http_routes { path = "/web" }
+    Web:get("same", function() return "%(version)s" end)
+    Web:get("%(version)s", function() return "here" end)
+    Web:get("slow", function() perigee.sleep(0.3) return "%(version)s" end)
+    """
+    text = {version: app(version, more % {"version": version}).replace("return C\n", "return { C, Web }\n") for version in ["one", "two"]}
+    server = site({"a/init.lua": text["one"]})
+    with Http(server) as http, Http(server) as slow:
+        assert http.ask(request("GET", "/web/one")).body == b"here"
+        slow.send(request("GET", "/web/slow"))
+        server.until(lambda m: m["http_calls"] == 2)
+        server.write("a/init.lua", text["two"])
+        reload(server)
+        assert slow.response().body == b"one"
+        assert http.ask(request("GET", "/web/same")).body == b"two"
+        assert http.ask(request("GET", "/web/two")).body == b"here"
+        assert slow.ask(request("GET", "/web/slow")).body == b"two"
+        assert http.ask(request("GET", "/web/one")).status == 404
+    server.write("a/init.lua", text["two"].replace("Web:get(", "Web:get(7, "))
+    fails(server, "C:get: the path must be a text")
+    assert fetch(server, request("GET", "/web/same")).body == b"two"
+    server.write("a/init.lua", app("three"))
+    reload(server)
+    assert fetch(server, request("GET", "/web/same")).status == 404

@@ -33,6 +33,8 @@ setup(function()
     { class = "perigee.Consumer", prefix = "C:", names = public.members(class) },
     { class = "perigee.Instance", prefix = "self:", names = public.members(public.made_by(class, "instance_mt")) },
     { class = "perigee.Ctx", prefix = "ctx:", names = public.members(public.made_by(class, "ctx_mt")) },
+    { class = "perigee.HttpCtx", prefix = "ctx:",
+      names = public.members(setmetatable({}, require("perigee.consumer").record(class).web.ctx_mt)) },
     { class = "perigee.Group", prefix = "group:", names = public.members(perigee.group("g")) },
     { class = "perigee.Shared", prefix = "store:", names = public.members(perigee.shared("s")) },
     { class = "perigee.Timer", prefix = "timer:", names = public.members(perigee.after(0, function() end)) },
@@ -56,6 +58,7 @@ describe("every public name", function()
       ["perigee.Consumer"] = { "rpc_method", "notify_group", "extend" },
       ["perigee.Instance"] = { "group_add", "accept", "session", "channel_name" },
       ["perigee.Ctx"] = { "notify", "call", "consumer", "deadline", "in_batch" },
+      ["perigee.HttpCtx"] = { "form", "json", "body", "consumer" },
       ["perigee.Group"] = { "count" },
       ["perigee.Timer"] = { "cancel" },
       ["perigee.Log"] = { "info" },
@@ -120,6 +123,7 @@ describe("every option", function()
     tables = {
       ["perigee.ConsumerOptions"] = public.upvalue(consumer.new, "options"),
       ["perigee.MethodOptions"] = public.upvalue(public.class_function("rpc_method"), "method_options"),
+      ["perigee.RouteOptions"] = public.upvalue(public.class_function("get"), "route_options"),
       ["perigee.Limits"] = public.set(public.upvalue(consumer.new, "limit_names")),
     }
   end)
