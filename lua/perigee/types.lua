@@ -32,13 +32,6 @@ local function source_of(module)
   return core.embedded(path .. ".lua") or core.embedded(path .. "/init.lua") or "" --[[@as string]]
 end
 
---- What editors must know of a class besides. Hooks are declared on the class, and their self is an
---- instance; apps put fields of their own on both.
-local more = {
-  ["---@class perigee.Consumer"] = { "---@class perigee.Consumer: perigee.Instance", "---@field [string] any" },
-  ["---@class perigee.Instance"] = { "---@class perigee.Instance", "---@field [string] any" },
-}
-
 --- Lines of a doc comment that are for readers of the API.
 ---@param doc string[]
 ---@return string[]
@@ -47,7 +40,7 @@ local function public_lines(doc)
   for _, line in ipairs(doc) do
     local is_inner = line:find("^%-%-%-@field package ") or line:find("^%-%-%-@field private ")
     if not is_inner and not line:find("^%-%-%-@see ") then
-      for _, one in ipairs(more[line] or { line }) do lines[#lines + 1] = one end
+      lines[#lines + 1] = line
     end
   end
   return lines
