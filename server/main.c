@@ -8,6 +8,7 @@
 #include "bridge/reload.h"
 #include "hub/broker.h"
 #include "hub/bundle.h"
+#include "hub/watch.h"
 #include "net/listener.h"
 #include "wire/handshake.h"
 
@@ -55,6 +56,7 @@ struct control {
   unsigned n_reserved;
   struct bundle *apps; /* what the workers load when they start */
   struct reload *reload;
+  struct watch *watch; /* or NULL */
 };
 
 static void raise_file_limit(void) {
@@ -159,6 +161,7 @@ static void on_ended(uv_async_t *async) {
   uv_close((uv_handle_t *)async, NULL);
   if (c->redis.host) broker_close(&c->broker);
   reload_close(c->reload);
+  if (c->watch) watch_close(c->watch);
 }
 
 /* Reads the code of all apps. False after saying what is wrong. */
@@ -185,6 +188,14 @@ static void open_reload(struct control *c) {
   bundle_unref(c->apps);
   c->apps = NULL;
   free(hosts);
+}
+
+static void on_code(void *owner) {
+  reload_notice(((struct control *)owner)->reload);
+}
+
+static void on_pages(void *owner) {
+  reload_pages(((struct control *)owner)->reload);
 }
 
 /* ---- the layer and the ports -------------------------------------------------------------------
@@ -274,8 +285,11 @@ static bool run_crews(struct control *c) {
   uv_timer_init(&c->loop, &c->watchdog);
   c->watchdog.data = c;
   uv_timer_start(&c->watchdog, on_watchdog, WATCHDOG_MS, WATCHDOG_MS);
+  if (c->settings.is_watching)
+    c->watch = watch_open(&c->loop, c->settings.apps, (struct watch_owner){on_code, on_pages, c});
   uv_run(&c->loop, UV_RUN_DEFAULT);
   reload_free(c->reload);
+  if (c->watch) watch_free(c->watch);
   bool is_clean = end_crews(c);
   if (is_up) log_say(LOG_INFO, "stopped");
   return is_up && is_clean;

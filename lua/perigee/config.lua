@@ -25,6 +25,8 @@ local HOUR, DAY = 3600, 86400
 M.keys = {
   { name = "apps", type = "path", default = "apps", section = "What is served",
     doc = "Folder with the apps." },
+  { name = "watch", type = "boolean", default = false, section = "What is served",
+    doc = "Reloads apps when their files change; on in perigee dev." },
   { name = "listen", type = "addresses", default = { { address = "127.0.0.1", port = 8080 } }, min = 1, max = 16,
     section = "What is served", doc = "Address and port to listen on; may be given several times." },
   { name = "trusted_proxies", type = "networks", default = {}, section = "What is served",

@@ -102,6 +102,7 @@ void settings_read(lua_State *L, int index, struct settings *s) {
   *s = (struct settings){0};
   s->is_dev = get_bool(L, index, "dev");
   s->apps = get_string(L, index, "apps");
+  s->is_watching = get_bool(L, index, "watch");
   s->lua_path = get_string(L, index, "lua_path");
   read_listen(L, index, s);
   s->workers = get_workers(L, index);

@@ -32,8 +32,9 @@ struct call_limits {
 
 struct settings {
   bool is_dev;
-  char *apps;     /* folder */
-  char *lua_path; /* folder to load perigee.* from instead of the binary's own copy, or NULL */
+  char *apps;       /* folder */
+  bool is_watching; /* reloads when files below it change */
+  char *lua_path;   /* folder to load perigee.* from instead of the binary's own copy, or NULL */
   struct listen_address listen[LISTEN_MAX];
   unsigned n_listen;
   unsigned workers;

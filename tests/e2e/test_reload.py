@@ -1,12 +1,13 @@
 """Reload: new code takes over while connections stay, or the old code serves on."""
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
 from server import apps_folder, until
-from wire import CLOSE, Ended, Http, WebSocket, call_http, call_text, fetch, post, request
+from wire import Http, WebSocket, call_http, call_text, fetch, post, request
 
 APP = """local perigee = require "perigee"
 local C = perigee.consumer {}
@@ -243,10 +244,10 @@ def test_error_on_the_second_worker_only(crowd, tmp_path):
     fails(server, "a/init.lua", "not here")
     assert path.read_text() == "xxx"
     assert versions(sockets) == {"one"}
-    assert not server.log_lines("info.*spawned") and len(server.log_lines("reload failed")) == 1
+    assert not server.log_lines(r"Z info\s+spawned") and len(server.log_lines("reload failed")) == 1
     reload(server)  # now it works
     assert versions(sockets) == {"two"}
-    server.wait_log("info.*spawned", 3)
+    server.wait_log(r"Z info\s+spawned", 3)
 
 
 def test_handover_that_fails_on_one_worker(crowd, tmp_path):
@@ -468,3 +469,154 @@ def test_handlers_of_plain_http(site):
     server.write("a/init.lua", app("three"))
     reload(server)
     assert fetch(server, request("GET", "/web/same")).status == 404
+
+
+# ---- watching ---------------------------------------------------------------------------------------
+
+@pytest.fixture
+def watched(site):
+    def start(files, *flags, verb="serve"):
+        return site(files, *(["--watch"] if verb == "serve" else []), *flags, verb=verb)
+    return start
+
+
+def becomes(server, path, version):
+    """Waits until calls to that path run this version; meanwhile there may be nothing there at all."""
+    def is_so():
+        response = fetch(server, post(path, call_text("version")))
+        return response.status == 200 and response.json().get("result") == version
+    until(is_so, f"version {version} of {path}")
+
+
+def test_save_is_noticed(watched):
+    server = watched({"a/init.lua": app("0"), "b.lua": app("0")})
+    with WebSocket(server, "/a") as ws:
+        for version in ["1", "2", "3"]:
+            server.write("a/init.lua", app(version))
+            server.wait_log("app reloaded app=a", int(version))
+            assert ws.call("version") == version
+        server.write("b.lua", app("1"))
+        becomes(server, "/b", "1")
+
+
+def test_dev_watches_unless_told_otherwise(site):
+    server = site({"a/init.lua": app("one")}, verb="dev")
+    server.write("a/init.lua", app("two"))
+    becomes(server, "/a", "two")
+
+
+def test_ways_to_save(watched):
+    """In place, by renaming over it, by renaming it away first, by removing it first, by a link that is exchanged."""
+    server = watched({"a/init.lua": app("0"), "a/m.lua": "return 0"})
+    file, beside = server.folder / "a/init.lua", server.folder / "a/init.lua~"
+
+    def in_place(text):
+        file.write_text(text)
+
+    def in_pieces(text):
+        with open(file, "w") as out:
+            for at in range(0, len(text), 50):
+                out.write(text[at:at + 50])
+                out.flush()
+
+    def rename_over(text):
+        write(file, text)
+
+    def rename_away(text):
+        file.rename(beside)
+        file.write_text(text)
+        beside.unlink()
+
+    def remove_first(text):
+        file.unlink()
+        file.write_text(text)
+
+    def link(text):
+        target = server.folder.parent / f"v{len(text)}-{time.monotonic_ns()}.lua"
+        target.write_text(text)
+        new = file.with_name("init.lua.new")
+        new.symlink_to(target)
+        os.replace(new, file)
+
+    for version, way in enumerate([in_place, in_pieces, rename_over, rename_away, remove_first, link, link, rename_over]):
+        way(app(f"v{version}"))
+        becomes(server, "/a", f"v{version}")
+    assert call_http(server, "/a", "version") == "v7"
+
+
+def test_folders_that_come_and_go(watched):
+    """Copied in, with modules in folders of their own; renamed; a link to a release that is exchanged."""
+    server = watched({"a/init.lua": app("a")})
+    for release in ["one", "two"]:
+        apps_folder(server.folder.parent / release, files={
+            "b/init.lua": 'local m = require "b.lib.m"\n' + app("x").replace('"x"', "m"), "b/lib/m.lua": f'return "{release}"'})
+    shutil.copytree(server.folder.parent / "one/b", server.folder / "b")
+    becomes(server, "/b", "one")
+    (server.folder / "b/lib/m.lua").write_text('return "three"')  # in a folder that was not there at first
+    becomes(server, "/b", "three")
+    with WebSocket(server, "/b") as ws:
+        (server.folder / "b").rename(server.folder.parent / "b")
+        assert ws.expect_close()[0] == 1001
+    (server.folder / "b").symlink_to(server.folder.parent / "one/b")
+    becomes(server, "/b", "one")
+    new = server.folder / "b.new"
+    new.symlink_to(server.folder.parent / "two/b")
+    os.replace(new, server.folder / "b")
+    becomes(server, "/b", "two")
+    (server.folder.parent / "two/b/lib/m.lua").write_text('return "four"')
+    becomes(server, "/b", "four")
+
+
+def test_link_above_the_folder(serve, tmp_path):
+    """A deploy that exchanges the link to the whole release: no event tells of it."""
+    for release in ["one", "two"]:
+        apps_folder(tmp_path / release / "apps", files={"a/init.lua": app(release)})
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    server = serve(current / "apps", "--watch")
+    with WebSocket(server, "/a") as ws:
+        assert ws.call("version") == "one"
+        new = tmp_path / "new"
+        new.symlink_to("two")
+        os.replace(new, current)
+        until(lambda: ws.call("version") == "two", "the second release")
+
+
+def test_one_broken_app_does_not_hold_up_the_others(watched):
+    server = watched({"a/init.lua": app("1"), "b/init.lua": app("1")})
+    server.write("a/init.lua", "return {")
+    server.wait_log("reload failed.*app=a")
+    server.write("b/init.lua", app("2"))
+    becomes(server, "/b", "2")
+    assert call_http(server, "/a", "version") == "1"
+    server.write("a/init.lua", "return {}")
+    server.wait_log("a/init.lua: an app returns its consumer")
+    server.write("a/init.lua", app("3"))
+    becomes(server, "/a", "3")
+    # both at once, one of them broken: the other one is new all the same
+    (server.folder / "a/init.lua").write_text("return {")
+    (server.folder / "b/init.lua").write_text(app("4"))
+    becomes(server, "/b", "4")
+    assert call_http(server, "/a", "version") == "3"
+
+
+def test_what_waits_for_another_app(watched):
+    """A path that another app owns is taken over once that app has let go of it."""
+    server = watched({"a/init.lua": app("a"), "b/init.lua": app("b")})
+    server.write("a/init.lua", app("a").replace("{}", '{ path = "/b" }'))
+    server.wait_log("two consumers on the path /b")
+    server.write("b/init.lua", app("b").replace("{}", '{ path = "/c" }'))
+    becomes(server, "/b", "a")
+    assert call_http(server, "/c", "version") == "b"
+
+
+def test_noise_is_no_reason_to_reload(watched):
+    server = watched({"a/init.lua": app("one"), "a/data.txt": "1"})
+    for name in ["a/data.txt", "a/.init.lua.swp", "a/init.lua~", "a/spec/a_spec.lua", "a/#x#", "notes.txt", ".git/x.lua"]:
+        path = server.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    (server.folder / "a/init.lua").touch()
+    server.write("a/init.lua", app("two"))
+    becomes(server, "/a", "two")
+    assert len(server.log_lines("reload")) == 1

@@ -13,7 +13,8 @@ local M = {
   usage = "perigee dev [DIR] [flags]",
   about = [[
 Serves the apps in DIR (a folder of apps, or a project with a folder apps; default: apps) on this machine
-only, with one worker. Errors in handlers are shown to the client, with source lines and traceback.
+only, with one worker. Code that is saved runs at once, without losing a connection; pages whose files
+change are loaded again. Errors in handlers are shown to the client, with source lines and traceback.
 
 Settings come from perigee.conf.lua, then from the environment, then from flags; later ones win. Other
 addresses than this machine's that the file listens on are for 'perigee serve' and left out here.]],
@@ -40,6 +41,7 @@ addresses than this machine's that the file listens on are for 'perigee serve' a
       end
     end
     values.dev = true
+    if settings.sources.watch == "default" then values.watch = true end
     return values
   end,
 }
