@@ -273,6 +273,8 @@ static bool run_crews(struct control *c) {
   start_crews(c);
   bool is_up = step_done(c);
   open_reload(c);
+  if (c->settings.is_watching)
+    c->watch = watch_open(&c->loop, c->settings.apps, (struct watch_owner){on_code, on_pages, c});
   for (int i = 0; i < 3; i++) {
     uv_signal_init(&c->loop, &c->signals[i]);
     c->signals[i].data = c;
@@ -285,8 +287,6 @@ static bool run_crews(struct control *c) {
   uv_timer_init(&c->loop, &c->watchdog);
   c->watchdog.data = c;
   uv_timer_start(&c->watchdog, on_watchdog, WATCHDOG_MS, WATCHDOG_MS);
-  if (c->settings.is_watching)
-    c->watch = watch_open(&c->loop, c->settings.apps, (struct watch_owner){on_code, on_pages, c});
   uv_run(&c->loop, UV_RUN_DEFAULT);
   reload_free(c->reload);
   if (c->watch) watch_free(c->watch);

@@ -2,6 +2,7 @@
 local core = require("perigee.core")
 local consumer = require("perigee.consumer")
 local handover = require("perigee.handover")
+local livepage = require("perigee.livepage")
 local perigee = require("perigee") --[[@as perigee.Face]]
 local report = require("perigee.report")
 local routes = require("perigee.routes")
@@ -389,7 +390,7 @@ M.apps = {}
 ---@param apps perigee.App[]
 ---@return table[]
 function M.routes(apps)
-  local items, records, owners, folders = {}, {}, {}, {}
+  local items, records, owners, folders = livepage.routes(), {}, {}, {}
   for _, app in ipairs(apps) do
     for _, record in ipairs(app.consumers) do
       local key = record.is_plain and "routes " .. record.path or record.path

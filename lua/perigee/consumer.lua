@@ -248,6 +248,7 @@ end
 ---@field routes table<string, table<string, perigee.Route>> by path and verb
 ---@field route_order string[] their paths
 ---@field web perigee.Record the record as its routes see it
+---@field is_own? boolean the server's own: apps hear nothing of it
 
 --- In a hook, `self` is an instance: what an instance has can be called on it.
 ---@class perigee.Consumer: perigee.Instance

@@ -57,7 +57,7 @@ function M.accept(self, options)
   core.touch(conn)
   if not core.accept(conn, subprotocol, lines) then return false end
   open[conn] = self
-  signals.emit("client_connected", { consumer = self })
+  if not self._record.is_own then signals.emit("client_connected", { consumer = self }) end
   return true
 end
 
@@ -113,7 +113,9 @@ function M.disconnect(record, conn, code, reason, head)
   rawset(self, "_head", head)
   ended[conn] = self
   pending.abandon(conn)
-  signals.emit("client_disconnected", { consumer = self, code = code, reason = reason })
+  if not record.is_own then
+    signals.emit("client_disconnected", { consumer = self, code = code, reason = reason })
+  end
   local hook = rawget(record.class, "disconnect")
   if hook then hook(self, code, reason) end
 end

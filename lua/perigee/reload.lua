@@ -6,6 +6,7 @@ local call = require("perigee.call")
 local consumer = require("perigee.consumer")
 local core = require("perigee.core")
 local handover = require("perigee.handover")
+local livepage = require("perigee.livepage")
 local report = require("perigee.report")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
@@ -193,6 +194,8 @@ function M.step(name, places, blamed, err)
   elseif name == "undo" then
     M.undo()
     if err then core.spawn(signals.emit, "app_reload_failed", { app = blamed, error = err }) end
+  elseif name == "pages" then
+    livepage.tell()
   elseif name == "stopped" then
     return false, stopped()
   end

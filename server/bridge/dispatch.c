@@ -241,6 +241,9 @@ static bool answer_own(struct conn *conn, const struct http_request *r) {
   return true;
 }
 
+/* Ends each page in dev: it is loaded again when one of its files changes. */
+static const char live[] = "\n<script src=\"/-/reload.js\" async></script>\n";
+
 static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   struct host *h = host_of_conn(conn);
   struct route route;
@@ -263,7 +266,8 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
     else if (r->content_length || r->is_chunked)
       refuse(conn, 413, "a file is asked for without a body");
     else
-      files_answer(conn, route.folder->dir, route.file, &peer_of(conn)->transfer);
+      files_answer(conn, route.folder->dir, route.file, h->settings->is_dev ? live : NULL,
+                   &peer_of(conn)->transfer);
     free(route.file);
     return 0;
   }

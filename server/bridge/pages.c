@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pages.c -- web files of the server's own, below /-/: the browser client.
+/* pages.c -- web files of the server's own, below /-/: the browser client, and what reloads pages.
  *
  * They are built into the binary from lua/perigee/web/ and change only with it, so a browser may
  * keep them as long as it asks whether they are still the same. */
@@ -20,11 +20,13 @@ struct page {
   const char *path;
   const char *file; /* in lua/perigee/web */
   const char *type;
+  bool is_for_dev;
 };
 
 static const struct page pages[] = {
-    {"/-/perigee.js", "perigee.js", "text/javascript; charset=utf-8"},
-    {"/-/perigee.d.ts", "perigee.d.ts", "text/plain; charset=utf-8"},
+    {"/-/perigee.js", "perigee.js", "text/javascript; charset=utf-8", false},
+    {"/-/perigee.d.ts", "perigee.d.ts", "text/plain; charset=utf-8", false},
+    {"/-/reload.js", "reload.js", "text/javascript; charset=utf-8", true},
 };
 
 /* Anybody's page may import the client: it is no secret, and what it may reach is decided when it
@@ -80,14 +82,15 @@ static void answer_file(struct conn *conn, const struct page *page, const char *
   size_t n = strlen(lua_path) + sizeof "/perigee/web";
   char *dir = mem_alloc(n);
   snprintf(dir, n, "%s/perigee/web", lua_path);
-  files_answer(conn, dir, page->file, &peer_of(conn)->transfer);
+  files_answer(conn, dir, page->file, NULL, &peer_of(conn)->transfer);
   free(dir);
 }
 
 bool pages_answer(struct conn *conn, const struct http_request *r) {
   const struct page *page = find(r);
-  const char *lua_path = host_of_conn(conn)->settings->lua_path;
-  if (!page) return false;
+  const struct settings *settings = host_of_conn(conn)->settings;
+  const char *lua_path = settings->lua_path;
+  if (!page || (page->is_for_dev && !settings->is_dev)) return false;
   if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
     static const char text[] = "405 Method Not Allowed\n";
     struct http_answer answer = {.status = 405,

@@ -4,7 +4,8 @@
 
 #include "net/http_conn.h"
 
-/* pages.c -- web files of the server's own, below /-/: the browser client. */
+/* pages.c -- web files of the server's own, below /-/: the browser client, and what reloads pages.
+ */
 
 /* Answers when the path is one of theirs; false, and nothing done, when it is not. */
 bool pages_answer(struct conn *conn, const struct http_request *r);

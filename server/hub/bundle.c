@@ -174,8 +174,9 @@ struct bundle *bundle_read(const char *dir, char *error, size_t n) {
     struct folding before = {0}, after = {0};
     struct reading r = {.bundle = mem_zalloc(sizeof *r.bundle), .dir = dir, .is_stable = true};
     atomic_init(&r.bundle->refs, 1);
-    bool is_read = tree_walk(dir, fold, &before, error, n) &&
-                   tree_walk(dir, on_entry, &r, error, n) && tree_walk(dir, fold, &after, error, n);
+    bool is_read = tree_walk(dir, false, fold, &before, error, n) &&
+                   tree_walk(dir, false, on_entry, &r, error, n) &&
+                   tree_walk(dir, false, fold, &after, error, n);
     if (is_read && before.sum == after.sum) {
       sort_out(r.bundle);
       return r.bundle;

@@ -36,6 +36,7 @@ struct transfer {
   uint64_t conn;          /* id: the connection may go while the pool works */
   struct transfer **slot; /* the owner's pointer to us; NULL once abandoned */
   char *dir, *name;       /* owned; for the first step */
+  const char *tail;       /* what follows the file; or NULL */
   int fd;                 /* -1: not open */
   int error;              /* errno of the step, 0: none */
   uint64_t size, sent;
@@ -145,10 +146,25 @@ static void answer_error(struct conn *conn, int error) {
   http_answer_text(conn, &answer, is_missing ? "404 Not Found\n" : "500 Internal Server Error\n");
 }
 
+/* All of the file is sent. */
+static void finish(struct transfer *t, struct conn *conn) {
+  if (t->tail) {
+    size_t n = strlen(t->tail);
+    struct buf *buf = buf_new(n);
+    memcpy(buf->data, t->tail, n);
+    buf->len = (uint32_t)n;
+    conn_send(conn, (struct slice){buf, 0, buf->len});
+    buf_unref(buf);
+  }
+  http_answer_end(conn);
+}
+
 static void start(struct transfer *t, struct conn *conn) {
   const struct http_request *r = http_request_of(conn);
   char extra[160];
   const char *type = files_type(t->name);
+  if (strncmp(type, "text/html", 9) != 0) t->tail = NULL;
+  if (t->tail) memcpy(t->tag + strlen(t->tag) - 1, "+\"", 3); /* another content */
   int n = snprintf(extra, sizeof extra,
                    "ETag: %s\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n",
                    t->tag);
@@ -167,14 +183,17 @@ static void start(struct transfer *t, struct conn *conn) {
     return;
   }
   bool is_head = r->method == HTTP_HEAD;
-  http_answer_head(conn, &answer, t->size);
+  http_answer_head(conn, &answer, t->size + (t->tail ? strlen(t->tail) : 0));
   t->is_started = true;
   if (is_head) t->sent = t->size;
   if (!is_head && t->piece->len) {
     conn_send(conn, (struct slice){t->piece, 0, t->piece->len});
     t->sent += t->piece->len;
   }
-  if (t->sent == t->size) http_answer_end(conn);
+  if (is_head)
+    http_answer_end(conn);
+  else if (t->sent == t->size)
+    finish(t, conn);
 }
 
 static void on_worked(uv_work_t *work, int status) {
@@ -200,20 +219,22 @@ static void on_worked(uv_work_t *work, int status) {
   } else {
     conn_send(conn, (struct slice){t->piece, 0, t->piece->len});
     t->sent += t->piece->len;
-    if (t->sent == t->size) http_answer_end(conn);
+    if (t->sent == t->size) finish(t, conn);
   }
   if (t->piece) buf_unref(t->piece);
   t->piece = NULL;
   if (t->sent == t->size) transfer_free(t);
 }
 
-void files_answer(struct conn *conn, const char *dir, const char *name, struct transfer **slot) {
+void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
+                  struct transfer **slot) {
   size_t n = strlen(name);
   struct transfer *t = mem_zalloc(sizeof *t);
   t->worker = conn->worker;
   t->conn = conn_id(conn);
   t->slot = slot;
   t->dir = mem_strdup(dir);
+  t->tail = tail;
   t->fd = -1;
   *slot = t;
   if (n == 0 || name[n - 1] == '/') {

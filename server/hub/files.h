@@ -12,9 +12,11 @@
 struct transfer;
 
 /* Answers the request in progress on conn with the file `name` (decoded, no hidden parts) below
- * dir; "" and names that end in a slash mean index.html. Answers 404 itself. The transfer ends by
- * itself; *slot points at it meanwhile and is NULL again after. */
-void files_answer(struct conn *conn, const char *dir, const char *name, struct transfer **slot);
+ * dir; "" and names that end in a slash mean index.html. HTML is followed by `tail`, a constant, or
+ * NULL. Answers 404 itself. The transfer ends by itself; *slot points at it meanwhile and is NULL
+ * again after. */
+void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
+                  struct transfer **slot);
 
 /* There is room for the next piece. */
 void files_drained(struct transfer *transfer);

@@ -11,13 +11,14 @@
 #include <string.h>
 
 enum {
-  DEPTH_MAX = 16,      /* of folders within an app: links may run in circles */
-  ENTRIES_MAX = 50000, /* of a whole walk */
+  DEPTH_MAX = 32,       /* of folders within an app */
+  ENTRIES_MAX = 100000, /* of a whole walk */
 };
 
 struct walk {
   tree_visit *visit;
   void *arg;
+  bool with_public;
   unsigned n;
   char *error;
   size_t error_n;
@@ -60,11 +61,37 @@ static bool visit(struct walk *w, const struct tree_entry *entry) {
   return w->visit(w->arg, entry);
 }
 
+/* A folder that is being walked, and those it lies in. */
+struct level {
+  const struct level *outer;
+  const struct tree_entry *folder;
+  int depth;
+};
+
+/* Has a link led back to a folder that is being walked? */
+static bool is_circle(const struct level *at) {
+  const struct stat *st = at->folder->stat;
+  for (const struct level *l = at->outer; l; l = l->outer)
+    if (l->folder->stat->st_ino == st->st_ino && l->folder->stat->st_dev == st->st_dev) return true;
+  return false;
+}
+
+static bool is_link(const char *path) {
+  struct stat st;
+  return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 /* A folder of an app, and what is in it. */
-static bool walk_folder(struct walk *w, const struct tree_entry *folder, int depth) {
+static bool walk_folder(struct walk *w, const struct level *outer,
+                        const struct tree_entry *folder) {
+  struct level level = {outer, folder, outer ? outer->depth + 1 : 0};
   struct dirent **list = NULL;
-  bool is_on = visit(w, folder), is_public = folder->kind == TREE_PUBLIC;
-  int n = is_on && depth < DEPTH_MAX ? scandir(folder->path, &list, is_visible, by_name) : 0;
+  bool is_public = folder->kind == TREE_PUBLIC, is_on = true;
+  int n = 0, depth = level.depth;
+  if (depth > DEPTH_MAX || is_circle(&level)) return true;
+  is_on = visit(w, folder);
+  if (is_on && (!is_public || w->with_public))
+    n = scandir(folder->path, &list, is_visible, by_name);
   for (int i = 0; i < n; i++) {
     const char *name = list[i]->d_name;
     char *path = join(folder->path, name);
@@ -72,10 +99,12 @@ static bool walk_folder(struct walk *w, const struct tree_entry *folder, int dep
     struct tree_entry e = {.app = folder->app, .path = path, .stat = &st};
     if (!is_on || stat(path, &st) != 0) {
       /* ended, or gone */
+    } else if (S_ISDIR(st.st_mode) && is_public && is_link(path)) {
+      /* what is reached by it is not served */
     } else if (S_ISDIR(st.st_mode) && !(depth == 0 && strcmp(name, "spec") == 0)) {
       bool begins_public = depth == 0 && strcmp(name, "public") == 0;
       e.kind = is_public || begins_public ? TREE_PUBLIC : TREE_FOLDER;
-      is_on = walk_folder(w, &e, depth + 1);
+      is_on = walk_folder(w, &level, &e);
     } else if (S_ISREG(st.st_mode) && (is_public || ends_in_lua(name))) {
       e.kind = is_public ? TREE_PUBLIC : TREE_CODE;
       is_on = visit(w, &e);
@@ -87,8 +116,10 @@ static bool walk_folder(struct walk *w, const struct tree_entry *folder, int dep
   return is_on;
 }
 
-bool tree_walk(const char *dir, tree_visit *visitor, void *arg, char *error, size_t error_n) {
-  struct walk w = {.visit = visitor, .arg = arg, .error = error, .error_n = error_n};
+bool tree_walk(const char *dir, bool with_public, tree_visit *visitor, void *arg, char *error,
+               size_t error_n) {
+  struct walk w = {
+      .visit = visitor, .arg = arg, .with_public = with_public, .error = error, .error_n = error_n};
   struct dirent **list = NULL;
   struct stat st;
   error[0] = '\0';
@@ -106,7 +137,7 @@ bool tree_walk(const char *dir, tree_visit *visitor, void *arg, char *error, siz
       /* ended, or gone */
     } else if (S_ISDIR(st.st_mode) && is_app_name(name, len)) {
       e.kind = TREE_FOLDER;
-      is_on = walk_folder(&w, &e, 0);
+      is_on = walk_folder(&w, NULL, &e);
     } else if (S_ISREG(st.st_mode) && ends_in_lua(name) && is_app_name(name, len - 4)) {
       name[len - 4] = '\0';
       e.kind = TREE_CODE;

@@ -13,13 +13,14 @@
  *   apps/chat/spec/, node_modules/, .hidden    nobody's
  *   apps/hello.lua                             code of the app hello
  *
- * Symbolic links are followed. In order of names, so that two walks of the same tree are the same.
- * Any thread; blocks on the disk. */
+ * Symbolic links are followed, except to folders below public: what lies elsewhere is not served.
+ * In order of names, so that two walks of the same tree are the same. Any thread; blocks on the
+ * disk. */
 
 enum tree_kind {
   TREE_FOLDER, /* one whose entries matter; app is "" for the apps folder itself */
   TREE_CODE,
-  TREE_PUBLIC,
+  TREE_PUBLIC, /* the folder, and what is in it */
 };
 
 struct tree_entry {
@@ -33,8 +34,9 @@ struct tree_entry {
 /* False ends the walk. */
 typedef bool tree_visit(void *arg, const struct tree_entry *entry);
 
-/* False when the visitor ended it or, with a text in error, when the folder cannot be read. What
- * vanishes while it is walked is left out. */
-bool tree_walk(const char *dir, tree_visit *visit, void *arg, char *error, size_t n);
+/* with_public: public folders are entered. False when the visitor ended it or, with a text in
+ * error, when the folder cannot be read. What vanishes while it is walked is left out. */
+bool tree_walk(const char *dir, bool with_public, tree_visit *visit, void *arg, char *error,
+               size_t n);
 
 #endif

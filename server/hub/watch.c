@@ -36,7 +36,6 @@ struct watch {
   struct folder *folders; /* owned list */
   struct looks told;      /* as the owner knows it */
   uint64_t moving_since;  /* the first event of those that are not dealt with; 0: none */
-  bool is_started;        /* the first look is over */
   bool is_looking, is_again;
   bool is_settled; /* the look under way was asked for by `quiet` */
   bool is_closed;
@@ -80,7 +79,7 @@ static void look(uv_work_t *work) {
   char error[1024];
   w->seen = (struct looks){1, 1, 1};
   w->n_paths = 0;
-  w->is_seen = tree_walk(w->dir, on_entry, w, error, sizeof error);
+  w->is_seen = tree_walk(w->dir, true, on_entry, w, error, sizeof error);
 }
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
@@ -162,6 +161,11 @@ static void watch_folders(struct watch *w) {
   }
 }
 
+static void forget_paths(struct watch *w) {
+  for (size_t i = 0; i < w->n_paths; i++) free(w->paths[i]);
+  w->n_paths = 0;
+}
+
 static void on_looked(uv_work_t *work, int status) {
   struct watch *w = work->data;
   (void)status;
@@ -171,11 +175,6 @@ static void on_looked(uv_work_t *work, int status) {
   bool folders = w->seen.folders != w->told.folders;
   if (!w->is_seen) {
     /* the folder itself is gone, for the moment */
-  } else if (!w->is_started) {
-    w->told = w->seen;
-    watch_folders(w);
-    w->is_started = true;
-    w->owner.code(w->owner.owner); /* what happened since the apps were read */
   } else if (w->is_settled) {
     w->told = w->seen;
     if (folders) {
@@ -187,8 +186,7 @@ static void on_looked(uv_work_t *work, int status) {
   } else if (code || pages || folders) {
     wait_for_quiet(w);
   }
-  for (size_t i = 0; i < w->n_paths; i++) free(w->paths[i]);
-  w->n_paths = 0;
+  forget_paths(w);
   if (!w->is_again) return;
   w->is_again = false;
   wait_for_quiet(w);
@@ -207,7 +205,11 @@ struct watch *watch_open(uv_loop_t *loop, const char *dir, struct watch_owner ow
   uv_timer_init(loop, &w->poll);
   w->quiet.data = w->poll.data = w;
   uv_timer_start(&w->poll, on_poll, LOOK_MS, LOOK_MS);
-  begin_look(w, false);
+  look(&w->work); /* the one look on this thread: from here on nothing is missed */
+  w->told = w->seen;
+  watch_folders(w);
+  forget_paths(w);
+  owner.code(owner.owner); /* what has happened since the apps were read */
   return w;
 }
 
@@ -219,7 +221,7 @@ void watch_close(struct watch *w) {
 }
 
 void watch_free(struct watch *w) {
-  for (size_t i = 0; i < w->n_paths; i++) free(w->paths[i]);
+  forget_paths(w);
   free(w->paths);
   free(w);
 }

@@ -22,7 +22,8 @@ struct watch_owner {
   void *owner;
 };
 
-/* dir must outlive it. What is there now is no change. */
+/* dir must outlive it. Blocks on the disk, for a first look: what is there now is no change to
+ * pages, and code is told of once, as it may have changed since it was read. */
 struct watch *watch_open(uv_loop_t *loop, const char *dir, struct watch_owner owner);
 /* No more calls to the owner; then run the loop until it returns, then watch_free. */
 void watch_close(struct watch *w);

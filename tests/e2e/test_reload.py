@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import browser as browsers
 from server import apps_folder, until
 from wire import Http, WebSocket, call_http, call_text, fetch, post, request
 
@@ -620,3 +621,65 @@ def test_noise_is_no_reason_to_reload(watched):
     server.write("a/init.lua", app("two"))
     becomes(server, "/a", "two")
     assert len(server.log_lines("reload")) == 1
+
+
+# ---- pages ------------------------------------------------------------------------------------------
+
+PAGE = "<!doctype html><link rel=icon href=data:,><title>%s</title><p>%s</p>"
+
+
+def test_page_is_extended_in_dev_only(site):
+    for verb in ["serve", "dev"]:
+        server = site({"a/init.lua": app("one"), "a/public/index.html": PAGE % ("x", "x"), "a/public/x.js": "1",
+                       "a/public/empty.html": ""}, verb=verb)
+        page = fetch(server, request("GET", "/a/"))
+        is_live = page.body.decode() != PAGE % ("x", "x")
+        assert is_live == (verb == "dev") and page.body.decode().startswith(PAGE % ("x", "x"))
+        assert (b"/-/reload.js" in page.body) == is_live
+        assert int(page["Content-Length"]) == len(page.body)
+        again = fetch(server, request("GET", "/a/", [("If-None-Match", page["ETag"])]))
+        assert again.status == 304
+        head = fetch(server, request("HEAD", "/a/"))
+        assert int(head["Content-Length"]) == len(page.body)
+        assert fetch(server, request("GET", "/a/x.js")).body == b"1"
+        assert (len(fetch(server, request("GET", "/a/empty.html")).body) > 0) == is_live
+        assert fetch(server, request("GET", "/-/reload.js")).status == (200 if is_live else 404)
+        server.stop()
+
+
+def test_public_files_need_no_reload(watched):
+    server = watched({"a/init.lua": app("one"), "a/public/index.html": PAGE % ("one", "one")}, verb="dev")
+    with WebSocket(server, "/-/reload") as page, WebSocket(server, "/a") as ws:
+        server.write("a/public/index.html", PAGE % ("two", "two"))
+        assert page.expect("reload") is None
+        assert b"two" in fetch(server, request("GET", "/a/")).body
+        server.write("a/public/new/style.css", "")
+        page.expect("reload")
+        assert not server.log_lines("reload")
+        server.write("a/init.lua", app("two"))  # pages do not ask for that
+        becomes(server, "/a", "two")
+        server.write("a/public/index.html", PAGE % ("three", "three"))
+        page.expect("reload")
+        assert not page.inbox and ws.call("version") == "two"
+
+
+def test_page_reloads_itself(watched):
+    if not browsers.find_chromium():
+        pytest.skip("the page is not tested: chromium is not installed (Debian: apt install chromium)")
+    server = watched({"a/init.lua": app("one"), "a/public/index.html": PAGE % ("one", "one")}, verb="dev")
+    with browsers.Browser() as browser:
+        tab = browser.tab(f"http://{server.netloc}/a/")
+
+        def title():
+            try:
+                return tab.eval("document.title")
+            except browsers.PageError:  # on its way to the next one
+                return None
+
+        until(lambda: title() == "one", "the page")
+        server.until(lambda m: m["websockets_opened"] == 1)
+        for name in ["two", "three"]:
+            server.write("a/public/index.html", PAGE % (name, name))
+            until(lambda: title() == name, f"page {name}")
+        assert tab.errors == []
+        tab.close()
