@@ -163,7 +163,7 @@ end
 ---@param event string
 ---@param fields? table<string, any>
 function M.log(fault, event, fields)
-  core.count_fault()
+  core.count("faults")
   local all = { error_id = fault.id, error = fault.message }
   for key, value in pairs(fields or {}) do all[key] = value end
   local block = fault.traceback

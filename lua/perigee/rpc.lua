@@ -102,6 +102,7 @@ end
 
 local function not_found(record, bits, method)
   if #method > record.limits.method then
+    core.count("limits_exceeded")
     return call_error(record, bits, errors.wire(codes.too_large, nil, {
       limit = "method", max = record.limits.method,
     }))

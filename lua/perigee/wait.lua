@@ -59,6 +59,9 @@ function M.await(start, timeout)
   return table.unpack(result, 1, result.n)
 end
 
+--- Stands where a function's results would be that was ended.
+local ENDED = {}
+
 --- Runs functions at the same time and waits for all of them.
 ---@param fns function[]
 ---@return table[] results packed as table.pack does, in the order of fns; raises the first error
@@ -71,20 +74,30 @@ function M.all(fns)
   local results, left, failed, failure = {}, #fns, false, nil
   if left == 0 then return results end
   local task, wait = core.wait_open()
+  local ends = { __close = function()
+    left = left - 1
+    if left == 0 then core.wake(task, wait) end
+  end }
   for i, fn in ipairs(fns) do
+    results[i] = ENDED
     core.spawn(function()
+      -- told in any case: code that runs on and on is ended where it is, and nothing after it runs
+      local _ <close> = setmetatable({}, ends)
       local result = table.pack(pcall(fn))
       if result[1] then
         results[i] = table.pack(table.unpack(result, 2, result.n))
       elseif not failed then
         failed, failure = true, result[2]
       end
-      left = left - 1
-      if left == 0 then core.wake(task, wait) end
     end)
   end
   core.park(nil, wait)
   if failed then error(failure, 0) end
+  for _, result in ipairs(results) do
+    if result == ENDED then
+      error(errors.new { code = errors.codes.timeout, message = "A function given to perigee.all ran for too long" })
+    end
+  end
   return results
 end
 

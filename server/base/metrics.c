@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* metrics.c -- the counters of a worker, and the page that shows them. */
+/* metrics.c -- the counters and gauges of a worker, and the page that shows them. */
 #include "base/metrics.h"
 
 #include <inttypes.h>
@@ -7,9 +7,12 @@
 
 static const struct {
   const char *name, *help;
+  bool is_gauge;
 } known[] = {
-#define COUNTER(name, help) {#name, help},
+#define COUNTER(name, help) {#name, help, false},
+#define GAUGE(name, help)   {#name, help, true},
 #include "base/metrics.def"
+#undef GAUGE
 #undef COUNTER
 };
 
@@ -35,10 +38,11 @@ void metrics_write(struct builder *b, const struct metrics *const *workers, unsi
   for (int i = 0; i < metrics_count; i++) {
     uint64_t sum = 0;
     for (unsigned k = 0; k < n; k++) sum += metrics_value(workers[k], i);
+    const char *name = known[i].name, *end = known[i].is_gauge ? "" : "_total";
     int len = snprintf(line, sizeof line,
-                       "# HELP perigee_%s_total %s\n# TYPE perigee_%s_total counter\n"
-                       "perigee_%s_total %" PRIu64 "\n",
-                       known[i].name, known[i].help, known[i].name, known[i].name, sum);
+                       "# HELP perigee_%s%s %s\n# TYPE perigee_%s%s %s\nperigee_%s%s %" PRIu64 "\n",
+                       name, end, known[i].help, name, end, known[i].is_gauge ? "gauge" : "counter",
+                       name, end, sum);
     builder_add(b, line, (size_t)len);
   }
 }

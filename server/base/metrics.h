@@ -6,11 +6,14 @@
 
 #include <stdatomic.h>
 
-/* metrics.c -- the counters of a worker, and the page that shows them (Prometheus text format). */
+/* metrics.c -- the counters and gauges of a worker, and the page that shows them (Prometheus text
+ * format). */
 
 struct metrics {
 #define COUNTER(name, help) atomic_uint_fast64_t name;
+#define GAUGE               COUNTER
 #include "base/metrics.def"
+#undef GAUGE
 #undef COUNTER
 };
 
@@ -21,7 +24,11 @@ static inline void metric_add(atomic_uint_fast64_t *counter, uint64_t n) {
   atomic_store_explicit(counter, v + n, memory_order_relaxed);
 }
 
-/* Counters by index, 0 to metrics_count - 1, in the order of metrics.def. */
+static inline void metric_set(atomic_uint_fast64_t *gauge, uint64_t n) {
+  atomic_store_explicit(gauge, n, memory_order_relaxed);
+}
+
+/* Counters and gauges by index, 0 to metrics_count - 1, in the order of metrics.def. */
 extern const int metrics_count;
 const char *metrics_name(int i);
 const char *metrics_help(int i);

@@ -20,6 +20,7 @@
 #include "net/ws_conn.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,23 +172,38 @@ static bool send_answer(lua_State *L, struct call *c, const struct answer *a,
   return true;
 }
 
-/* The last word when Lua cannot help: no memory, or an error in the error path. */
-static void send_last_word(struct host *h, struct call *c, bool is_timeout) {
-  const char *value = is_timeout ? "{\"code\":-32002,\"message\":\"Timeout\"}"
-                                 : "{\"code\":-32603,\"message\":\"Internal error\"}";
+/* What perigee.rpc knows as well: nobody waits for an answer to this. */
+static bool is_notification(uint32_t bits) {
+  if (!(bits & ENV_METHOD)) return false;
+  return !(bits & (ENV_ID | ENV_ID_BAD)) && !(bits & ENV_VERSION_2 && bits & ENV_ID_NULL);
+}
+
+/* The last word when Lua cannot help: no memory, or an error in the error path. seconds: of the
+ * limit that the call ran over, or 0. */
+static void send_last_word(struct host *h, struct call *c, double seconds) {
+  char value[96] = "{\"code\":-32603,\"message\":\"Internal error\"}";
+  bool is_v1 = c->bits & ENV_METHOD && !(c->bits & (ENV_VERSION_2 | ENV_VERSION_OTHER | ENV_BATCH));
+  enum envelope_style style = is_v1 ? ENV_ERROR_1 : ENV_ERROR_2;
   struct conn *conn = asker(h, c->conn, c->bits & ENV_HTTP);
   struct builder *b = &h->worker.out;
   struct slice slice;
   bool is_frame = !(c->bits & ENV_HTTP) && !c->batch;
   if (!conn || c->is_answered) return;
   c->is_answered = true;
+  if (is_notification(c->bits)) {
+    if (c->bits & ENV_HTTP && !c->batch) http_answer_nothing(conn);
+    return;
+  }
+  if (seconds > 0)
+    snprintf(value, sizeof value,
+             "{\"code\":-32002,\"message\":\"Timeout\",\"data\":{\"timeout\":%g}}", seconds);
   if (is_frame)
     ws_frame_begin(b);
   else
     builder_begin(b);
-  envelope_open(b, ENV_ERROR_2);
+  envelope_open(b, style);
   builder_text(b, value);
-  envelope_close(b, ENV_ERROR_2, c->id, c->id_len);
+  envelope_close(b, style, c->id, c->id_len);
   if (is_frame) {
     if (ws_frame_end(b, WS_TEXT, &slice)) ws_send_frame(conn, slice);
   } else if (builder_commit(b, &slice)) {
@@ -232,7 +248,7 @@ static int say_unencodable(lua_State *L, int status, lua_KContext ctx) {
     log_str(&l, "at", w.path + w.path_at);
     log_end(&l);
   }
-  send_last_word(t->host, c, false);
+  send_last_word(t->host, c, 0);
   return 0;
 }
 
@@ -353,6 +369,7 @@ static int call_body(lua_State *L) {
   if (c->bits & DETAIL) {
     if (c->bits & (ENV_MALFORMED | ENV_NOT_OBJECT))
       metric_add(&h->worker.metrics.messages_malformed, 1);
+    if (c->bits & ENV_OVER_LIMIT) metric_add(&h->worker.metrics.limits_exceeded, 1);
     push_detail(L, h, &e);
   }
   lua_callk(L, lua_gettop(L) - MT - 1, 3, (lua_KContext)t, say);
@@ -431,7 +448,7 @@ static void call_failed(struct task *t) {
 }
 
 static void call_gave_up(struct task *t) {
-  send_last_word(t->host, call_of(t), t->stop == STOP_SLICE);
+  send_last_word(t->host, call_of(t), t->stop == STOP_SLICE ? t->stop_seconds : 0);
 }
 
 static void call_released(struct task *t) {
@@ -468,7 +485,14 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
   metric_add(&h->worker.metrics.calls, 1);
   if (!t) { /* no memory in Lua, not even for a coroutine */
     struct call c = *call;
-    send_last_word(h, &c, false);
+    struct envelope e;
+    if (c.text) {
+      envelope_read(&e, c.text, c.text_len, &h->scratch);
+      c.bits |= e.bits;
+      c.id = e.id.at;
+      c.id_len = e.id.len;
+    }
+    send_last_word(h, &c, 0);
     if (c.batch) batch_end_member(c.batch);
     return;
   }
@@ -570,7 +594,9 @@ static void refuse(struct host *h, struct conn *conn, bool is_http, const char *
       .refusal_text = text,
       .refusal_number = number,
   };
-  metric_add(&h->worker.metrics.messages_malformed, 1);
+  metric_add(strcmp(why, "batch") == 0 ? &h->worker.metrics.limits_exceeded
+                                       : &h->worker.metrics.messages_malformed,
+             1);
   begin(h, conn, &call, refuse_body);
 }
 

@@ -88,6 +88,8 @@ void host_post(struct host *h, enum host_mail what) {
 static bool on_turn(void *owner) {
   struct host *h = owner;
   bool is_more = tasks_turn(h);
+  metric_set(&h->worker.metrics.lua_memory_bytes, h->memory.used);
+  metric_set(&h->worker.metrics.memory_refused, h->memory.refused);
   dispatch_turn(h);
   groups_rewind(&h->groups);
   ltest_turn(h);

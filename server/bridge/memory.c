@@ -42,10 +42,16 @@ static inline void give(struct memory *m, void *p, size_t size) {
   m->n_cached[class]++;
 }
 
+static void *refuse(struct memory *m) {
+  m->refused++;
+  return NULL;
+}
+
 void *memory_allocate(void *ud, void *old, size_t old_size, size_t new_size) {
   struct memory *m = ud;
   if (!old) { /* old_size tells the object's type then */
-    if (new_size == 0 || new_size > m->max - m->used) return NULL;
+    if (new_size == 0) return NULL;
+    if (new_size > m->max - m->used) return refuse(m);
     void *p = take(m, new_size);
     if (p) m->used += new_size;
     return p;
@@ -55,7 +61,7 @@ void *memory_allocate(void *ud, void *old, size_t old_size, size_t new_size) {
     give(m, old, old_size);
     return NULL;
   }
-  if (new_size > old_size && new_size - old_size > m->max - m->used) return NULL;
+  if (new_size > old_size && new_size - old_size > m->max - m->used) return refuse(m);
   void *p;
   if (class_of(old_size) == class_of(new_size) && class_of(old_size) < MEMORY_CLASSES) {
     p = old;

@@ -10,6 +10,7 @@ enum { MEMORY_GRAIN = 16, MEMORY_CLASSES = 16 };
 
 struct memory {
   size_t used, max;                            /* bytes, as Lua asked for them */
+  size_t refused;                              /* times it asked for more than max */
   struct memory_block *cached[MEMORY_CLASSES]; /* blocks of 16, 32, ... 256 bytes */
   unsigned n_cached[MEMORY_CLASSES];
 };

@@ -56,6 +56,7 @@ static void on_slice_hook(lua_State *L, lua_Debug *ar) {
   case SLICE_WARN:
     atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
     lua_sethook(L, NULL, 0, 0);
+    metric_add(&h->worker.metrics.slices_warned, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.slow);
     lua_pushinteger(L, t ? (lua_Integer)task_id(t) : 0);
     lua_pushinteger(L, (lua_Integer)h->settings->slice_warn_ms);
@@ -63,6 +64,7 @@ static void on_slice_hook(lua_State *L, lua_Debug *ar) {
     return;
   case SLICE_STOP:
     if (t) {
+      if (t->stop != STOP_SLICE) metric_add(&h->worker.metrics.slices_ended, 1);
       t->stop = STOP_SLICE;
       t->stop_seconds = (double)h->settings->slice_stop_ms / 1000;
     }
@@ -246,7 +248,7 @@ static void task_end(struct task *t) {
   t->is_early = t->is_failing = false;
   t->state = TASK_FREE;
   t->wait++;
-  if (ts->n_free >= FREE_MAX) {
+  if (!t->co || ts->n_free >= FREE_MAX) {
     luaL_unref(h->L, LUA_REGISTRYINDEX, t->anchor);
     ts->slots[t->slot] = NULL;
     ts->vacant[ts->n_vacant++] = t->slot;
@@ -286,7 +288,9 @@ static void log_lost(struct task *t, lua_State *L, const char *event) {
   if (t->stop == STOP_SLICE) log_str(&l, "why", "it ran on while it was being ended");
   /* lua_tostring of a number would allocate */
   log_str(&l, "error",
-          lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : lua_typename(L, lua_type(L, -1)));
+          !L                               ? "not enough memory"
+          : lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1)
+                                           : lua_typename(L, lua_type(L, -1)));
   log_end(&l);
 }
 
@@ -297,16 +301,44 @@ void task_failure(lua_State *L, struct task *t) {
   lua_remove(L, -3);
 }
 
+static int reset_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct nested frame = {t->co, t->host->tasks.nested}; /* its __close methods run on it */
+  (void)L;
+  t->host->tasks.nested = &frame;
+  lua_resetthread(t->co);
+  t->host->tasks.nested = frame.outer;
+  return 0;
+}
+
+static int collect_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  lua_pushnil(L);
+  lua_rawseti(L, LUA_REGISTRYINDEX, t->anchor);
+  t->co = NULL;
+  lua_gc(L, LUA_GCCOLLECT);
+  return 0;
+}
+
+/* The task's coroutine found no memory. What fills it may hang on its stack, or be its stack, which
+ * the collector shrinks only when there is no emergency: so it goes, all of it, or there would be
+ * no memory to report with, nor for anybody else. */
+static void abandon(struct task *t) {
+  task_protect(t->host, reset_body, t, 0);
+  if (!task_protect(t->host, collect_body, t, 0)) lua_pop(t->host->L, 1); /* a __gc failed */
+}
+
 /* Puts the error and its dead coroutine aside and gives the task a fresh one. */
 static int bury(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
-  lua_State *dead = t->co;
   lua_createtable(L, 2, 0);
-  if (!t->is_exhausted) { /* else its stack is gone already */
+  if (t->co) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->anchor);
     lua_rawseti(L, -2, 2);
+    lua_xmove(t->co, L, 1);
+  } else {
+    lua_pushliteral(L, "not enough memory"); /* Lua's own word, which is always there */
   }
-  lua_xmove(dead, L, 1);
   lua_rawseti(L, -2, 1);
   lua_State *fresh = lua_newthread(L);
   lua_rawseti(L, LUA_REGISTRYINDEX, t->anchor);
@@ -328,16 +360,12 @@ static int report_body(lua_State *L) {
 
 static void fail(struct task *t, int status) {
   struct host *h = t->host;
-  t->is_exhausted = status == LUA_ERRMEM;
-  /* What filled the memory may well hang on this coroutine's stack: without letting go of it there
-   * is no memory to report with. Leaves the error on top. */
-  if (t->is_exhausted) lua_resetthread(t->co);
+  if (status == LUA_ERRMEM) abandon(t);
   if (t->is_failing || !task_protect(h, bury, t, 0)) {
-    lua_State *L = t->is_failing ? t->co : h->L;
-    log_lost(t, L, "an error could not be reported");
-    if (L == h->L) lua_pop(L, 1);
-    lua_resetthread(t->co);
-    lua_settop(t->co, 0);
+    log_lost(t, t->is_failing ? t->co : h->L, "an error could not be reported");
+    if (!t->is_failing) lua_pop(h->L, 1);
+    if (t->co) task_protect(h, reset_body, t, 0);
+    t->co = NULL; /* not used again: Lua 5.4.4 leaves a message handler of xpcall in it */
     if (t->kind->gave_up) t->kind->gave_up(t);
     task_end(t);
     return;
@@ -489,6 +517,7 @@ void task_stop(struct task *t, enum task_stop why, double seconds) {
   if (t->stop != STOP_NOT) return;
   t->stop = (uint8_t)why;
   t->stop_seconds = seconds;
+  if (why == STOP_TIMEOUT) metric_add(&t->host->worker.metrics.call_timeouts, 1);
   if (t->state != TASK_WAITING) return; /* told when it waits */
   t->wait++;
   make_ready(t, 0);

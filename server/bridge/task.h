@@ -51,26 +51,25 @@ enum { TASK_DATA = 160 };
 struct task {
   struct host *host;
   const struct task_kind *kind;
-  lua_State *co;       /* anchored in the registry for as long as the task exists */
-  int anchor;          /* registry reference of co */
-  uint32_t slot;       /* in host->tasks */
-  uint64_t serial;     /* of this use of the slot; part of the id */
-  uint32_t wait;       /* number of the wait that is open or comes next */
-  int n_args;          /* READY: values on co to resume it with */
-  uint8_t state;       /* enum task_state */
-  bool has_waited;     /* kind->waits was called */
-  bool is_failing;     /* the second attempt runs */
-  bool is_exhausted;   /* it failed for lack of memory: there is no dead coroutine to look at */
-  bool is_early;       /* woken before it parked: early holds the values */
-  int early;           /* registry reference of a table */
-  int failure;         /* is_failing: registry reference of {error, dead coroutine} */
-  uint8_t stop;        /* enum task_stop: why it must end; told at its next wait */
-  double stop_seconds; /* the limit that it ran over */
-  const char *path;    /* borrowed: the consumer's, for the log; or NULL */
-  uint64_t conn;       /* whose connection it works for, for the log; or 0 */
-  struct task *next;   /* free or ready list */
-  struct deadline deadline;                   /* of the wait */
-  struct deadline limit;                      /* of the task */
+  lua_State *co;            /* anchored in the registry; NULL: it failed for good and is gone */
+  int anchor;               /* registry reference of co */
+  uint32_t slot;            /* in host->tasks */
+  uint64_t serial;          /* of this use of the slot; part of the id */
+  uint32_t wait;            /* number of the wait that is open or comes next */
+  int n_args;               /* READY: values on co to resume it with */
+  uint8_t state;            /* enum task_state */
+  bool has_waited;          /* kind->waits was called */
+  bool is_failing;          /* the second attempt runs */
+  bool is_early;            /* woken before it parked: early holds the values */
+  int early;                /* registry reference of a table */
+  int failure;              /* is_failing: registry reference of {error, dead coroutine} */
+  uint8_t stop;             /* enum task_stop: why it must end; told at its next wait */
+  double stop_seconds;      /* the limit that it ran over */
+  const char *path;         /* borrowed: the consumer's, for the log; or NULL */
+  uint64_t conn;            /* whose connection it works for, for the log; or 0 */
+  struct task *next;        /* free or ready list */
+  struct deadline deadline; /* of the wait */
+  struct deadline limit;    /* of the task */
   _Alignas(16) unsigned char data[TASK_DATA]; /* the kind's */
 };
 

@@ -220,6 +220,7 @@ void worker_add_conn(struct worker *w, struct conn *conn) {
   slot->conn = conn;
   atomic_store_explicit(&slot->state, (state_of(slot) | REACHABLE) + 1, memory_order_relaxed);
   w->n_conns++;
+  metric_set(&w->metrics.connections, w->n_conns);
 }
 
 void worker_remove_conn(struct worker *w, struct conn *conn) {
@@ -229,6 +230,7 @@ void worker_remove_conn(struct worker *w, struct conn *conn) {
   slot->next_free = w->free_slot;
   w->free_slot = conn->slot;
   w->n_conns--;
+  metric_set(&w->metrics.connections, w->n_conns);
 }
 
 uint64_t conn_id(const struct conn *conn) {

@@ -440,6 +440,19 @@ def test_limits_by_flags(serve):
     assert error_of(server, "/echo", "[1,2,3]")["code"] == -32600
 
 
+def test_limits_are_counted(serve):
+    server = serve(["echo"], "--max-array", "7", "--max-string", "1KiB", "--max-depth", "4", "--max-batch", "2",
+                   "--max-method", "20")
+    assert server.metrics()["limits_exceeded"] == 0
+    for text in [call_text("echo", [0] * 8), call_text("echo", "a" * 1025), call_text("echo", [[[[1]]]]),
+                 "[1,2,3]", call_text("m" * 21)]:
+        error_of(server, "/echo", text)
+    metrics = server.metrics()
+    assert metrics["limits_exceeded"] == 5
+    assert metrics["connections"] == 1  # the one that asks
+    assert metrics["lua_memory_bytes"] > 100_000
+
+
 def test_limit_of_method_names_by_flag(serve):
     server = serve(["echo"], "--max-method", "20")
     error = error_of(server, "/echo", call_text("m" * 21))

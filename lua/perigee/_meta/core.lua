@@ -347,8 +347,9 @@ function core.error(message, level) end
 ---@return string?
 function core.raised(text) end
 
---- Counts an error that nobody caught.
-function core.count_fault() end
+--- One more of what a counter counts.
+---@param name string as in server/base/metrics.def
+function core.count(name) end
 
 ---@return table<string, integer>
 function core.metrics() end
