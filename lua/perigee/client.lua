@@ -5,6 +5,9 @@ local uv = require("luv")
 
 local M = {}
 
+--- Bytes of a response's head.
+local MAX_HEAD = 256 * 1024
+
 ---@class perigee.Response
 ---@field status integer
 ---@field headers table<string, string> names in lower case
@@ -23,8 +26,13 @@ Client.__index = Client
 ---@return perigee.Response? response
 ---@return integer? after position behind the head
 local function parse_head(text)
+  local start = "HTTP/1."
+  if text:sub(1, #start) ~= start:sub(1, #text) then error("the answer is not HTTP", 0) end
   local last = select(2, text:find("\r\n\r\n", 1, true))
-  if not last then return nil end
+  if not last then
+    if #text > MAX_HEAD then error("the answer is not HTTP: its head does not end", 0) end
+    return nil
+  end
   local status = tonumber(text:match("^HTTP/1%.[01] (%d%d%d)"))
   if not status then error("the answer is not HTTP", 0) end
   local headers = {}

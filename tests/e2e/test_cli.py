@@ -1,17 +1,22 @@
 """The command line, as people and scripts use it: the real binary, its output and its exit codes."""
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
+import signal
+import socket
 import stat
 import subprocess
+import threading
 
 import pytest
 
-from server import Server, apps_folder, run
+from server import BINARY, PATIENCE, Server, apps_folder, environment, run
 from wire import call_http, call_text, fetch, post
 
-VERBS = ["new", "dev", "serve", "check", "test", "routes", "config", "version", "help"]
+VERBS = ["new", "dev", "serve", "check", "test", "call", "routes", "config", "version", "help"]
 
 
 # ---- every command --------------------------------------------------------------------------------
@@ -304,3 +309,288 @@ def test_routes_of_what_does_not_load(tmp_path):
     project(tmp_path, "return {}\n", {"bad/init.lua": "return {\n"})
     ended = run("routes", cwd=tmp_path)
     assert ended.returncode == 1 and "bad/init.lua:2" in ended.stderr and "/echo" in ended.stdout
+
+
+# ---- call -----------------------------------------------------------------------------------------
+
+def call(server, path, *args, scheme="ws", **more):
+    return run("call", f"{scheme}://{server.netloc}/{path}", *args, **more)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+def test_call(everything, scheme):
+    """The result on standard output, on one line; exit code 0."""
+    for args, result in [(["echo", "value=text"], '"text"'), (["echo", "value:=[1, 2.5]"], "[1,2.5]"), (["echo", "x"], '"x"'),
+                         (["echo", "17"], "17"), (["echo", '{"value": {"b": 1, "a": null}}'], '{"a":null,"b":1}'),
+                         (["echo"], "null"), (["ping", ",", "echo", "1", ",", "echo", "2"], '"pong"\n1\n2')]:
+        ended = call(everything, "echo", *args, scheme=scheme)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, result + "\n", ""), args
+
+
+@pytest.mark.parametrize("scheme", ["ws", "http"])
+def test_call_that_is_answered_with_an_error(everything, scheme):
+    """Code, message and data on standard error, exit code 1; nothing is called after it."""
+    ended = call(everything, "echo", "nope", ",", "ping", scheme=scheme)
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.stderr.startswith("error -32601 Method not found") and "\n" in ended.stderr
+    told = call(everything, "echo", "nope", "--json", scheme=scheme)
+    assert told.returncode == 1 and json.loads(told.stdout)["error"]["code"] == -32601
+
+
+def test_call_names_the_nearest_method(serve):
+    server = serve(["echo"], verb="dev")  # which tells what there is to call
+    ended = call(server, "echo", "ehco", "1")
+    assert ended.returncode == 1 and "did you mean 'echo'?" in ended.stderr
+
+
+def test_call_of_this_project(tmp_path, serve):
+    """A path alone means the server of the settings; one that nobody serves is held against the apps."""
+    server = serve(["echo"])
+    project(tmp_path, f'return {{ listen = "{server.netloc}" }}\n')
+    for word in ["echo", "/echo", f"{server.netloc}/echo"]:
+        assert run("call", word, "ping", cwd=tmp_path).stdout == '"pong"\n'
+    ended = run("call", "ehco", "ping", cwd=tmp_path)
+    assert ended.returncode == 3
+    assert ended.stderr == "perigee call: there is no consumer at /ehco (404) (did you mean '/echo'?)\n"
+
+
+def test_call_notify(serve):
+    """A notification was read when the command ends."""
+    server = serve(["diary"])
+    for scheme in ["ws", "http"]:
+        ended = call(server, "diary", "note", f"by {scheme}", "--notify", scheme=scheme)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        server.wait_log(f"by {scheme}")
+
+
+def test_call_with_headers(serve):
+    server = serve(["echo"])
+    ended = call(server, "echo", "ping", "-H", "Origin: http://elsewhere.example")
+    assert ended.returncode == 3 and "refuses: 403" in ended.stderr
+    assert call(server, "echo", "ping", "--header", "X-Any: thing").returncode == 0
+
+
+class Watch:
+    """`perigee call … --watch`, line by line."""
+
+    def __init__(self, server, *args):
+        self.process = subprocess.Popen([str(BINARY), "call", *args, "--watch"], env=environment(), text=True,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def line(self):
+        return self.process.stdout.readline().rstrip("\n")
+
+    def end(self, number=None):
+        if number:
+            self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, errors
+
+
+CLOCK = FINE.replace("return C", """
+C:rpc_method("go", function(ctx)
+  ctx:spawn(function() for i = 1, 3 do perigee.sleep(0.01) C:notify_group("all", "tick", { i }) end end)
+  return "gone"
+end)
+C:rpc_method("ask", function(ctx) local _, err = ctx:call("question") return err.code end)
+return C""").replace("{}", '{ groups = { "all" } }', 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_call_watch(serve, tmp_path, number):
+    """Notifications come in order, as they come; Ctrl-C ends with 0, and the server sees a normal close."""
+    server = serve(apps_folder(tmp_path / "apps", files={"clock/init.lua": CLOCK}), "--log-level", "debug")
+    watch = Watch(server, f"ws://{server.netloc}/clock", "go")
+    assert [watch.line() for _ in range(4)] == ['"gone"', "← tick [1]", "← tick [2]", "← tick [3]"]
+    assert watch.end(number) == (0, "")
+
+
+def test_call_watch_count_and_json(serve, tmp_path):
+    server = serve(apps_folder(tmp_path / "apps", files={"clock/init.lua": CLOCK}))
+    ended = call(server, "clock", "go", "--watch", "--count", "2")
+    assert (ended.returncode, ended.stdout) == (0, '"gone"\n← tick [1]\n← tick [2]\n')
+    ended = call(server, "clock", "go", "--watch", "--count=1", "--json")
+    lines = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert lines[0]["result"] == "gone" and (lines[1]["method"], lines[1]["params"]) == ("tick", [1])
+    ended = call(server, "clock", "ask", "--watch", "--count", "1")  # calls of the server are shown and answered
+    assert (ended.returncode, ended.stdout) == (0, "← question\n-32601\n")
+
+
+def test_call_watch_ends_with_the_server(tmp_path):
+    with Server(apps_folder(tmp_path / "apps", files={"clock/init.lua": CLOCK})) as server:
+        watch = Watch(server, f"ws://{server.netloc}/clock", "ping")
+        assert watch.line() == '"pong"'
+        server.stop()
+        code, errors = watch.end()
+    assert code == 3 and errors.startswith("perigee call: the server closed the connection: 1001")
+
+
+def test_call_watch_ends_with_its_reader(serve, tmp_path):
+    """As in `perigee call … --watch | head -1`."""
+    server = serve(apps_folder(tmp_path / "apps", files={"clock/init.lua": CLOCK}))
+    watch = Watch(server, f"ws://{server.netloc}/clock", "go")
+    assert watch.line() == '"gone"'
+    watch.process.stdout.close()
+    assert watch.process.wait(PATIENCE) == 0
+    watch.process.stderr.close()
+
+
+@contextlib.contextmanager
+def impostor(behave):
+    """Something else that listens: behave(socket) for each connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def run_it():
+            with contextlib.suppress(OSError):
+                while True:
+                    one, _ = listener.accept()
+                    with one, contextlib.suppress(OSError):
+                        behave(one)
+        thread = threading.Thread(target=run_it, daemon=True)
+        thread.start()
+        yield "127.0.0.1:%d" % listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(PATIENCE)
+
+
+def wait_for_end(one):
+    while one.recv(65536):
+        pass
+
+
+def says(text):
+    def behave(one):
+        one.recv(65536)
+        one.sendall(text)
+        wait_for_end(one)
+    return behave
+
+
+def ssh(one):
+    one.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+    wait_for_end(one)
+
+
+HTTP = b"HTTP/1.1 %s\r\nContent-Length: %d\r\nContent-Type: text/html\r\n\r\n%s"
+IMPOSTORS = {
+    # name: (what it does, flags, what `perigee call` says of it; for WebSocket and for HTTP)
+    "hangs up": (lambda one: None, [], "without an answer", "without an answer"),
+    "never answers": (wait_for_end, ["--timeout", "50ms"], "does not answer the handshake within 50ms", "no answer to 'ping' within 50ms"),
+    "another protocol": (ssh, [], "speaks something else: its answer is not HTTP", "speaks something else: its answer is not HTTP"),
+    "half an answer": (says(b"HTTP/1.1 200 OK\r\nContent-"), ["--timeout", "50ms"], "within 50ms", "within 50ms"),
+    "endless head": (says(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300000), [], "its answer is not HTTP", "its answer is not HTTP"),
+    "a page": (says(HTTP % (b"200 OK", 5, b"<html")), [], "there is no WebSocket at /x (200)", "/x does not speak JSON-RPC (200)"),
+    "elsewhere": (says(HTTP % (b"404 Not Found", 0, b"")), [], "there is no consumer at /x (404)", "there is no consumer at /x (404)"),
+    "forbidden": (says(HTTP % (b"403 Forbidden", 5, b"<html")), [], "/x refuses: 403", "/x refuses: 403"),
+    "escape": (says(b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n\x1b[31mred\n"), [], "refuses: 500  [31mred", "refuses: 500  [31mred"),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSTORS)
+def test_call_of_something_else(name):
+    """One line says what it is; exit code 3."""
+    behave, flags, by_ws, by_http = IMPOSTORS[name]
+    with impostor(behave) as netloc:
+        for scheme, words in [("ws", by_ws), ("http", by_http)]:
+            ended = run("call", f"{scheme}://{netloc}/x", "ping", *flags)
+            assert ended.returncode == 3 and ended.stdout == "", ended
+            assert re.fullmatch(r"perigee call: [^\n\x1b]+\n", ended.stderr), ended
+            assert words in ended.stderr
+
+
+def test_call_of_a_server_that_is_down():
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+    for scheme in ["ws", "http"]:
+        ended = run("call", f"{scheme}://127.0.0.1:{port}/x", "ping")
+        assert ended.returncode == 3
+        assert ended.stderr == f"perigee call: nothing listens at 127.0.0.1:{port}: is the server running?\n"
+
+
+def test_call_that_is_never_answered(everything):
+    for scheme in ["ws", "http"]:
+        ended = call(everything, "timers", "sleep", "3600", "--timeout", "100ms", scheme=scheme)
+        assert (ended.returncode, ended.stderr) == (3, "perigee call: no answer to 'sleep' within 100ms\n")
+
+
+def test_call_of_frames_without_rpc(everything):
+    ended = call(everything, "frames/raw", "ping")
+    assert ended.returncode == 3 and "not in JSON-RPC" in ended.stderr
+
+
+@pytest.mark.parametrize("args, words", [
+    ([], ["URL"]),
+    (["ws://127.0.0.1:1/x"], ["METHOD", "--watch"]),
+    (["wss://127.0.0.1:1/x", "m"], ["no TLS", "proxy", "ws://HOST:PORT/x"]),
+    (["ftp://a/x", "m"], ["ws://127.0.0.1:8080/chat"]),
+    (["ws://127.0.0.1:1/x", "m", "a:=b"], ["a:=b", "not JSON"]),
+    (["ws://127.0.0.1:1/x", "m", "a=b", "c"], ["all or none"]),
+    (["ws://127.0.0.1:1/x", "m", ","], ["method", ","]),
+    (["http://127.0.0.1:1/x", "m", "--watch"], ["--watch needs ws://127.0.0.1:1/x"]),
+    (["ws://127.0.0.1:1/x", "m", "--count", "2"], ["--watch"]),
+    (["ws://127.0.0.1:1/x", "m", "--wtach"], ["did you mean '--watch'?"]),
+    (["ws://127.0.0.1:1/x", "m", "--timeout", "0"], ["at least 1ms"]),
+    (["ws://127.0.0.1:1/x", "m", "-H", "nothing"], ["Name: value"]),
+], ids=lambda value: " ".join(value))
+def test_call_usage(args, words):
+    ended = run("call", *args)
+    assert ended.returncode == 2 and ended.stdout == ""
+    for word in words:
+        assert word in ended.stderr, ended.stderr
+
+
+def on_a_terminal(*args, **env):
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([str(BINARY), *args], env=environment(TERM="xterm", **env), stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(PATIENCE) in (0, 1)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_call_colours(everything):
+    """Colours and several lines on a terminal; none with NO_COLOR, none in a pipe."""
+    url = f"ws://{everything.netloc}/echo"
+    value = json.dumps({"value": {"key": ["x" * 80]}})
+    shown = on_a_terminal("call", url, "echo", value)
+    assert "\x1b[34m\"key\"\x1b[0m: [\n" in shown
+    plain = on_a_terminal("call", url, "echo", value, NO_COLOR="1")
+    assert "\x1b" not in plain and '"key": [\n' in plain
+    assert "\x1b[31merror -32601\x1b[0m" in on_a_terminal("call", url, "nope")
+    assert "\x1b" not in call(everything, "echo", "echo", value).stdout
+    hostile = on_a_terminal("call", url, "echo", '"\\u001b[2J\\u009b"', NO_COLOR="1")
+    assert hostile == '"\\u001b[2J\\u009b"\n'
+
+
+# ---- a newcomer -----------------------------------------------------------------------------------
+
+def test_ten_minutes(tmp_path):
+    """new, check, test, dev, call, a changed method, a message from one client to another."""
+    made = run("new", "hello", cwd=tmp_path)
+    assert made.returncode == 0 and made.stdout.endswith("\nNext:\n  cd hello\n  perigee dev\n")
+    where = tmp_path / "hello"
+    assert run("check", "--strict", cwd=where).returncode == 0
+    assert run("test", cwd=where).returncode == 0
+    assert "say(text: string)" in run("routes", "chat", cwd=where).stdout
+    with Server(where, verb="dev") as server:
+        assert b"<title>" in fetch(server, b"GET /chat/ HTTP/1.1\r\nHost: x\r\n\r\n").body
+        netloc = {"PERIGEE_LISTEN": server.netloc}
+        rooms = run("call", "chat", "rooms", cwd=where, env=netloc)
+        assert rooms.returncode == 0 and {room["name"] for room in json.loads(rooms.stdout)} >= {"lobby"}, rooms
+        ann = Watch(server, f"ws://{server.netloc}/chat", "join", "room=lobby", "name=Ann")
+        lines = [ann.line()]
+        while not lines[-1].startswith("{"):
+            lines.append(ann.line())
+        said = run("call", "chat", "join", "room=lobby", "name=Bob", ",", "say", "hello there", cwd=where, env=netloc)
+        assert said.returncode == 0 and json.loads(said.stdout.splitlines()[-1])["from"] == "Bob", said
+        while not lines[-1].startswith("← message "):
+            lines.append(ann.line())
+        assert json.loads(lines[-1].removeprefix("← message "))["text"] == "hello there"
+        assert ann.end(signal.SIGINT) == (0, "")
+        wrong = run("call", "chat", "romms", cwd=where, env=netloc)
+        assert wrong.returncode == 1 and "did you mean 'rooms'?" in wrong.stderr
+    assert run("call", "chat", "rooms", cwd=where, env=netloc).returncode == 3

@@ -157,6 +157,11 @@ describe("types", function()
     assert.is_true(n > 50)
   end)
 
+  it("let apps put fields of their own on what lives as long as a connection", function()
+    local n = select(2, types.perigee():gsub("%-%-%-@field %[string%] any", ""))
+    assert.equal(2, n)
+  end)
+
   it("tell of every method of consumers, instances, calls and test clients", function()
     local text = types.perigee()
     for _, class in ipairs { "consumer", "instance", "ctx", "group" } do
