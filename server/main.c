@@ -8,6 +8,7 @@
 #include "bridge/reload.h"
 #include "hub/broker.h"
 #include "hub/bundle.h"
+#include "hub/store.h"
 #include "hub/watch.h"
 #include "net/listener.h"
 #include "wire/handshake.h"
@@ -47,6 +48,7 @@ struct control {
   struct crew *crews;
   unsigned n;
   bool is_stopping;
+  struct store *store; /* sessions; opened by the first app that has some */
   struct settings settings;
   struct layer layer;
   struct redis_url redis; /* host NULL: the memory layer */
@@ -73,8 +75,8 @@ static void crew_main(void *arg) {
   const struct settings *settings = &crew->control->settings;
   unsigned index = (unsigned)(crew - crew->control->crews);
   if (settings->workers > 1) log_worker(index);
-  crew->is_ok = host_open(&crew->host, index, settings, &crew->control->layer, crew->control->apps,
-                          &crew->error);
+  crew->is_ok = host_open(&crew->host, index, settings, &crew->control->layer, crew->control->store,
+                          crew->control->apps, &crew->error);
   uv_sem_post(&crew->done);
   uv_sem_wait(&crew->go);
   if (crew->is_ok && !crew->is_cancelled) {
@@ -302,6 +304,7 @@ static int serve(struct control *c) {
            s->log_format == LOG_TEXT && isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
   c->n = s->workers;
   layer_init(&c->layer, c->n, s->shared_memory);
+  c->store = store_new();
   check(uv_loop_init(&c->loop) == 0);
   is_good = read_apps(c) && open_layer(c) && reserve_ports(c);
   if (is_good) {
@@ -315,6 +318,7 @@ static int serve(struct control *c) {
     }
   }
   check(uv_loop_close(&c->loop) == 0);
+  store_free(c->store);
   layer_fini(&c->layer);
   bundle_unref(c->apps);
   redis_url_free(&c->redis);
@@ -325,6 +329,7 @@ int main(int argc, char **argv) {
   static struct control control;
   int exit_code = 0;
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
+  signal(SIGXFSZ, SIG_IGN); /* nor would a file at its limit (ulimit -f): that write fails */
   raise_file_limit();
   hash_init();
   handshake_init();

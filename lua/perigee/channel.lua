@@ -45,6 +45,17 @@ local function except_conns(except, out)
   return out
 end
 
+--- The channels of what `except` may be.
+---@param except any
+---@return string[]
+function M.channels_of(except)
+  local channels = {}
+  for i, conn in ipairs(except_conns(except, {})) do
+    channels[i] = type(conn) == "string" and conn or M.of(conn)
+  end
+  return setmetatable(channels, core.array_mt)
+end
+
 --- Checks what every notification has; raises at the caller's caller.
 ---@param method any
 ---@param params any

@@ -8,6 +8,7 @@ local M = {}
 ---@class perigee.Key
 ---@field name string "max_body" is --max-body, PERIGEE_MAX_BODY, and max_body in perigee.conf.lua
 ---@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"networks"|"workers"|"layer"
+---|"sessions"|"cookie"|"secret"
 ---@field default any
 ---@field doc string
 ---@field choices? string[]
@@ -44,6 +45,16 @@ M.keys = {
     doc = "Time Redis has to answer." },
   { name = "shared_memory", type = "size", default = 64 * MiB, min = KiB, max = 64 * GiB, section = "Scale",
     doc = "What perigee.shared may hold in this process, when the layer is memory." },
+  { name = "sessions", type = "sessions", default = "sqlite", section = "Sessions",
+    doc = "Where sessions are kept: sqlite, sqlite:FILE or memory." },
+  { name = "session_ttl", type = "duration", default = 14 * DAY, min = 1, max = 3650 * DAY,
+    section = "Sessions", doc = "Time after its last use at which a session ends." },
+  { name = "session_cookie", type = "cookie", default = "perigee_session", max_length = 64, section = "Sessions",
+    doc = "Name of the cookie; behind HTTPS it begins with __Host-." },
+  { name = "state", type = "path", default = "auto", section = "Sessions",
+    doc = "For what outlives the server: sessions, the key for tokens; auto: ~/.local/state/perigee." },
+  { name = "secret", type = "secret", default = "auto", section = "Sessions",
+    doc = "Key for tokens, one for all machines of a cluster; auto: made once, kept in the state folder." },
   { name = "log_level", type = "choice", choices = { "error", "warn", "info", "debug" },
     default = "info", section = "Logging", doc = "Least important level that is logged." },
   { name = "log_format", type = "choice", choices = { "text", "json" }, default = "text",
@@ -204,6 +215,13 @@ local types = {
   workers = { "auto or a whole number", function(text)
     return text == "auto" and text or math.tointeger(tonumber(text:match("^%d+$")))
   end },
+  sessions = { "sqlite, sqlite:FILE or memory", function(text)
+    return (text == "sqlite" or text == "memory" or text:find("^sqlite:.")) and text or nil
+  end },
+  cookie = { "a name of letters, digits, - and _", function(text) return text:match("^[%w_-]+$") end },
+  secret = { "auto or a text of at least 32 bytes", function(text)
+    return (text == "auto" or #text >= 32) and text or nil
+  end },
   layer = { "memory, redis://[user:password@]host[:port][/db] or unix:/path[?db=N]", function(text)
     return (text == "memory" or text:find("^redis://.") or text:find("^unix:/.")) and text or nil
   end },
@@ -351,7 +369,8 @@ function M.show(key, value)
 end
 
 local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", layer = "URL", size = "SIZE",
-  duration = "TIME", addresses = "ADDR:PORT", networks = "NETWORK" }
+  sessions = "STORE", cookie = "NAME", secret = "TEXT", duration = "TIME",
+  addresses = "ADDR:PORT", networks = "NETWORK" }
 
 --- What stands for a value in help: "SIZE", "text|json"; nil for a switch.
 ---@param key perigee.Key

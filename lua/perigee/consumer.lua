@@ -10,8 +10,10 @@ local instance = require("perigee.instance")
 local params = require("perigee.params")
 local routes = require("perigee.routes")
 local schema = require("perigee.schema")
+local session = require("perigee.session")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
+local user = require("perigee.user")
 
 local M = {}
 
@@ -21,6 +23,7 @@ local M = {}
 ---@field path? string where clients connect and POST; default "/" .. app name; "/room/:id" captures
 ---@field versions? string[] JSON-RPC versions it answers; default { "2.0", "1.0" }
 ---@field http_user? boolean carry the visitor's session
+---@field auth? fun(token: string, self: perigee.Instance): any whose bearer token it is; nil: nobody's
 ---@field groups? string[]|fun(self: perigee.Instance): string[] joined on connect
 ---@field origins? string[] allowed origins; default the same host
 ---@field subprotocols? string[] the first one the client also offers is chosen
@@ -102,6 +105,7 @@ local options = {
     'a list of "2.0" and "1.0"',
   },
   http_user = boolean,
+  auth = { is_a "function", "a function(token, self) that returns a user or nil" },
   groups = {
     function(v) return type(v) == "function" or is_list_of(is_a "string")(v) end,
     "a list of names, or a function that returns one",
@@ -231,6 +235,8 @@ end
 ---@field options perigee.ConsumerOptions
 ---@field versions table<string, true>
 ---@field groups any
+---@field http_user boolean
+---@field knows_users boolean http_user or auth
 ---@field is_mapped boolean
 ---@field limits { method: integer }
 ---@field timeout number
@@ -282,6 +288,8 @@ end
 ---@param m perigee.Method
 local function choose_way(record, m)
   m.run = call.choose(record, m)
+  if record.options.auth then m.run = user.around(m.run) end
+  if record.http_user then m.run = session.around(m.run) end
   m.encode = record.encoding.encode
 end
 
@@ -504,6 +512,16 @@ function Consumer:notify_channel(to, method, values)
   return channel.notify_channel(record_of(self, "notify_channel").encoding, to, method, values)
 end
 
+--- Sends a notification to all of a user's connections.
+---@param who any a user, or a user's id
+---@param method string
+---@param values? table
+---@param opts? { except?: any }
+---@return integer reached
+function Consumer:notify_user(who, method, values, opts)
+  return user.notify(record_of(self, "notify_user").encoding, who, method, values, opts)
+end
+
 --- Sends an event to the consumers behind every connection in a group.
 ---@param group string
 ---@param event perigee.Event
@@ -528,6 +546,7 @@ function Consumer:on_event(kind, fn)
   local record = record_of(self, "on_event")
   if type(kind) ~= "string" or kind == "" then error("on_event: the type must be a string that is not empty", 2) end
   if type(fn) ~= "function" then error("on_event: the handler must be a function", 2) end
+  if events.is_internal(kind) then error("on_event: types that begin with 'perigee.' are the server's own", 2) end
   if record.events[kind] then error(("on_event: '%s' has a handler already"):format(kind), 2) end
   record.events[kind] = fn
 end
@@ -652,6 +671,8 @@ function M.new(given, app, is_plain)
     options = given,
     versions = versions,
     groups = given.groups,
+    http_user = given.http_user or false,
+    knows_users = given.http_user or given.auth ~= nil,
     is_mapped = given.http_status == "mapped",
     limits = { method = given.limits and given.limits.method or core.max_method },
     timeout = seconds(given.timeout, M.DEFAULT_TIMEOUT),
@@ -694,6 +715,7 @@ M.DEFAULT_TIMEOUT = 30
 --- Raises when a consumer is not complete: looked at when all of its app has run.
 ---@param record perigee.Record
 function M.check(record)
+  if record.http_user then session.open() end
   check_hooks(record)
   if record.options.raw and not rawget(record.class, "receive") then
     error(("%s: a raw consumer needs a receive hook: function C:receive(data, is_binary)"):format(record.place), 0)
@@ -736,7 +758,7 @@ function M.route(record)
     record = record,
     raw = given.raw,
     strict = given.strict_ordering,
-    connect = rawget(class, "connect") ~= nil or given.groups ~= nil,
+    connect = rawget(class, "connect") ~= nil or given.groups ~= nil or record.knows_users,
     disconnect = rawget(class, "disconnect") ~= nil,
     receive = rawget(class, "receive") ~= nil,
     mapped = record.is_mapped,

@@ -8,6 +8,8 @@ local group = require("perigee.group")
 local lifecycle = require("perigee.lifecycle")
 local log = require("perigee.log")
 local pending = require("perigee.pending")
+local reserved = require("perigee.reserved")
+local session = require("perigee.session")
 
 local E = core.envelope
 
@@ -70,6 +72,7 @@ end
 ---@param meta? any what members() of the group tells of it; anything JSON can hold
 ---@return boolean joined
 function Ctx:group_add(name, meta)
+  reserved.check(name, "group_add")
   return group.add(self[CONN], name, meta)
 end
 
@@ -77,14 +80,15 @@ end
 ---@param name string
 ---@return boolean left
 function Ctx:group_discard(name)
+  reserved.check(name, "group_discard")
   return core.group_discard(self[CONN], name)
 end
 
 --- Runs a function beside this handler.
 ---@param fn function
 ---@param ... any
-function Ctx:spawn(fn, ...) -- luacheck: no self
-  core.spawn(fn, ...)
+function Ctx:spawn(fn, ...)
+  getmetatable(self).spawn(fn, ...)
 end
 
 --- A call's time runs from its first wait on: before that, it is counted by the slice.
@@ -126,6 +130,7 @@ function M.metatable(record)
     __name = "perigee.ctx",
     record = record,
     encoding = record.encoding,
+    spawn = record.http_user and session.spawn or core.spawn,
     __index = function(self, key)
       local value = Ctx[key]
       if value ~= nil then return value end

@@ -4,6 +4,7 @@ local core = require("perigee.core")
 local layer = require("perigee.layer")
 local lifecycle = require("perigee.lifecycle")
 local mail = require("perigee.mail")
+local session = require("perigee.session")
 
 local M = {}
 
@@ -11,11 +12,26 @@ local M = {}
 ---@field type string "room.kick"
 ---@field [string] any
 
+--- Events of the server's own, by type; apps can neither send nor handle them.
+---@type table<string, fun(self: perigee.Instance, event: table)>
+M.internal = {}
+
+--- Is this the type of an event of the server's own?
+---@param kind any
+---@return boolean
+function M.is_internal(kind)
+  return type(kind) == "string" and kind:sub(1, 8) == "perigee."
+end
+
 --- Checks an event and makes the text that carries it: what handlers get are copies.
 ---@param event any
 ---@param what string
+---@param is_own? boolean the server sends it
 ---@return string
-local function encode(event, what)
+local function encode(event, what, is_own)
+  if type(event) == "table" and M.is_internal(event.type) and not is_own then
+    error(("%s: types of events that begin with 'perigee.' are the server's own"):format(what), 3)
+  end
   if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
     error(("%s: an event is a table with a type, { type = \"room.kick\", ... }"):format(what), 3)
   end
@@ -31,12 +47,13 @@ local function deliver(conn, text)
   local record = core.record(conn)
   if not record then return false end
   local event = core.json_decode(text).event
-  local handler = record.events[event.type]
+  local handler = record.events[event.type] or M.internal[event.type]
   if not handler then
     core.log("debug", "an event nobody handles", { path = record.path, type = event.type })
     return true
   end
-  core.spawn(handler, lifecycle.instance(record, conn, false), event)
+  local spawn = record.http_user and session.spawn or core.spawn
+  spawn(handler, lifecycle.instance(record, conn, false), event)
   return true
 end
 
@@ -47,13 +64,28 @@ mail.on("event", function(_, text, conn, groups)
   end
 end)
 
+---@param group string
+---@param text string
+local function to_group(group, text)
+  for _, conn in ipairs(core.members(group)) do deliver(conn, text) end
+  core.post_groups(group, text)
+end
+
+---@param to string
+---@param text string
+---@return boolean
+local function to_channel(to, text)
+  local conn = channel.conn(to)
+  if conn then return deliver(conn, text) end
+  if to:find("%.0$") then return false end -- a worker's own address, for perigee.mail
+  return layer.settle(core.post(to, text, true))
+end
+
 --- Sends an event to every connection in a group.
 ---@param group string
 ---@param event perigee.Event
 function M.group_send(group, event)
-  local text = encode(event, "group_send")
-  for _, conn in ipairs(core.members(group)) do deliver(conn, text) end
-  core.post_groups(group, text)
+  to_group(group, encode(event, "group_send"))
 end
 
 --- Sends an event to one connection.
@@ -63,10 +95,15 @@ end
 function M.send(to, event)
   local text = encode(event, "send")
   if type(to) ~= "string" then error("send: the channel must be a string, as self.channel_name is", 2) end
-  local conn = channel.conn(to)
-  if conn then return deliver(conn, text) end
-  if to:find("%.0$") then return false end -- a worker's own address, for perigee.mail
-  return layer.settle(core.post(to, text, true))
+  return to_channel(to, text)
+end
+
+--- Sends an event of the server's own: to a group, or to a channel.
+---@param to { group?: string, channel?: string }
+---@param event table
+function M.tell(to, event)
+  local text = encode(event, "tell", true)
+  if to.channel then to_channel(to.channel, text) else to_group(to.group, text) end
 end
 
 return M

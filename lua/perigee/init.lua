@@ -7,9 +7,13 @@ local events = require("perigee.events")
 local group = require("perigee.group")
 local handover = require("perigee.handover")
 local log = require("perigee.log")
+local password = require("perigee.password")
+local session = require("perigee.session")
 local shared = require("perigee.shared")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
+local token = require("perigee.token")
+local user = require("perigee.user")
 local wait = require("perigee.wait")
 
 ---@class perigee.Face
@@ -38,6 +42,10 @@ function M.for_app(app)
     await = wait.await,
     --- Log lines that name the app.
     log = log.new { app = app.name },
+    kick = user.kick,
+    session = { find = session.find },
+    password = { hash = password.hash, verify = password.verify },
+    token = { sign = token.sign, verify = token.verify },
   }
 
   --- Sends a notification to every member of a group, or of several, once each.
@@ -56,6 +64,15 @@ function M.for_app(app)
   ---@return boolean sent false when there is no such connection
   function perigee.notify_channel(to, method, params)
     return channel.notify_channel(nil, to, method, params)
+  end
+
+  --- Sends a notification to all of a user's connections.
+  ---@param who any a user, or a user's id
+  ---@param method string
+  ---@param params? table
+  ---@param opts? { except?: any }
+  function perigee.notify_user(who, method, params, opts)
+    user.notify(nil, who, method, params, opts)
   end
 
   --- Runs a function beside this one, from the loop's next turn on. An error in it is logged.

@@ -4,7 +4,10 @@ local core = require("perigee.core")
 local group = require("perigee.group")
 local lifecycle = require("perigee.lifecycle")
 local pending = require("perigee.pending")
+local reserved = require("perigee.reserved")
 local scope = require("perigee.scope")
+local session = require("perigee.session")
+local user = require("perigee.user")
 
 local M = {}
 
@@ -51,6 +54,7 @@ end
 ---@param meta? any what members() of the group tells of this connection; anything JSON can hold
 ---@return boolean joined false when it was a member already; it has the new meta then
 function Instance:group_add(name, meta)
+  reserved.check(name, "group_add")
   return group.add(self._conn, name, meta)
 end
 
@@ -58,13 +62,18 @@ end
 ---@param name string
 ---@return boolean left
 function Instance:group_discard(name)
+  reserved.check(name, "group_discard")
   return core.group_discard(self._conn, name)
 end
 
 --- Names of the groups this connection is in.
 ---@return string[]
 function Instance:groups()
-  return core.groups_of(self._conn)
+  local names = {}
+  for _, name in ipairs(core.groups_of(self._conn)) do
+    if not reserved.is(name) then names[#names + 1] = name end
+  end
+  return names
 end
 
 --- Sends a notification to this client.
@@ -97,8 +106,26 @@ end
 --- Runs a function beside this handler.
 ---@param fn function
 ---@param ... any
-function Instance:spawn(fn, ...) -- luacheck: no self
-  core.spawn(fn, ...)
+function Instance:spawn(fn, ...)
+  local spawn = self._record.http_user and session.spawn or core.spawn
+  spawn(fn, ...)
+end
+
+--- Says who the visitor is from now on. With http_user the session remembers it, under a new id whose
+--- cookie needs an answer to travel with: over a WebSocket that is open there is none.
+---@param who any an integer or text, or a table with such an `id`; nil: nobody
+function Instance:identify(who)
+  user.identify(self, who)
+end
+
+--- The same as on the class.
+---@param who any a user, or a user's id
+---@param method string
+---@param params? table
+---@param opts? { except?: any }
+---@return integer reached
+function Instance:notify_user(who, method, params, opts)
+  return user.notify(self._record.encoding, who, method, params, opts)
 end
 
 --- The same as on the class.
@@ -121,7 +148,10 @@ end
 
 --- Fields that are made when they are first asked for.
 local fields = {
-  session = function() return {} end,
+  session = function(self) return self._record.http_user and session.of(self) or {} end,
+  user = function(self)
+    if self.transport == "http" and self._record.knows_users then return user.of_request(self) end
+  end,
   scope = function(self)
     local head = rawget(self, "_head") or core.head(self._conn)
     return head and scope.read(head, rawget(self, "_pattern") or self._record.path)

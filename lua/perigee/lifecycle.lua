@@ -4,6 +4,8 @@ local core = require("perigee.core")
 local group = require("perigee.group")
 local headers = require("perigee.headers")
 local pending = require("perigee.pending")
+local reserved = require("perigee.reserved")
+local session = require("perigee.session")
 local signals = require("perigee.signals")
 
 local M = {}
@@ -53,6 +55,11 @@ function M.accept(self, options)
   end
   local lines = headers.lines(options.headers)
   rawset(self, "_settled", true)
+  if self._record.knows_users then
+    session.flush()
+    lines = (lines or "") .. (session.take_lines(self) or "")
+    subprotocol = subprotocol or M.users.subprotocol(self)
+  end
   local conn = self._conn
   core.touch(conn)
   if not core.accept(conn, subprotocol, lines) then return false end
@@ -70,7 +77,35 @@ function M.reject(self, status, body, fields)
   if rawget(self, "_settled") then error("reject: this connection was accepted or rejected already", 3) end
   local lines = headers.lines(fields)
   rawset(self, "_settled", true)
+  if self._record.knows_users then lines = (lines or "") .. (session.take_lines(self) or "") end
   core.reject(self._conn, status or 403, body or "", lines)
+end
+
+--- perigee.user, which needs this file.
+---@type { prepare: fun(self: perigee.Instance): boolean, subprotocol: fun(self: perigee.Instance): string? }
+M.users = nil
+
+--- Everything that happens before a handshake is answered.
+---@param record perigee.Record
+---@param self perigee.Instance
+local function open_up(record, self)
+  local conn = self._conn
+  if record.knows_users and not M.users.prepare(self) then
+    M.reject(self, 401, "401 Unauthorized\n", { ["WWW-Authenticate"] = 'Bearer error="invalid_token"' })
+    return
+  end
+  local groups = record.groups
+  if type(groups) == "function" then groups = groups(self) end
+  for _, name in ipairs(groups or {}) do
+    reserved.check(name, "groups")
+    group.add(conn, name)
+  end
+  local hook = rawget(record.class, "connect")
+  if hook and hook(self) == false and not rawget(self, "_settled") then
+    M.reject(self)
+    return
+  end
+  if not rawget(self, "_settled") then M.accept(self) end
 end
 
 --- What C calls before a handshake is answered.
@@ -79,15 +114,7 @@ end
 function M.connect(record, conn)
   local self = make(record, conn, "websocket")
   ended[conn] = self -- not open yet, but events may ask for it while the hook waits
-  local groups = record.groups
-  if type(groups) == "function" then groups = groups(self) end
-  for _, name in ipairs(groups or {}) do group.add(conn, name) end
-  local hook = rawget(record.class, "connect")
-  if hook and hook(self) == false and not rawget(self, "_settled") then
-    M.reject(self)
-    return
-  end
-  if not rawget(self, "_settled") then M.accept(self) end
+  if record.http_user then session.run(open_up, record, self) else open_up(record, self) end
 end
 
 --- What C calls for a frame that is not JSON-RPC.
@@ -98,7 +125,8 @@ end
 function M.receive(record, conn, data, is_binary)
   local self = M.instance(record, conn, false)
   local hook = rawget(record.class, "receive")
-  if hook then hook(self, data, is_binary) end
+  if not hook then return end
+  if record.http_user then session.run(hook, self, data, is_binary) else hook(self, data, is_binary) end
 end
 
 --- What C calls when an accepted WebSocket is over, exactly once.
@@ -117,7 +145,8 @@ function M.disconnect(record, conn, code, reason, head)
     signals.emit("client_disconnected", { consumer = self, code = code, reason = reason })
   end
   local hook = rawget(record.class, "disconnect")
-  if hook then hook(self, code, reason) end
+  if not hook then return end
+  if record.http_user then session.run(hook, self, code, reason) else hook(self, code, reason) end
 end
 
 return M

@@ -44,13 +44,21 @@ local function parse_query(text)
   return query
 end
 
+--- Without white space at its end, in one pass: a pattern that ends in "%s*$" is tried at each space.
+---@param text string
+---@return string
+local function trim_end(text)
+  return text:match("^.*%S") or ""
+end
+
 --- RFC 6265 section 5.4 gives the first of equal names the longest path: it wins.
 ---@param text string
 ---@return table<string, string>
 local function parse_cookies(text)
   local cookies = {}
   for pair in text:gmatch("[^;]+") do
-    local name, value = pair:match("^%s*([^=%s]+)%s*=%s*(.-)%s*$")
+    local name, value = pair:match("^ *([^=%s]+)%s*=%s*(.*)$")
+    value = value and trim_end(value)
     if name and cookies[name] == nil then cookies[name] = value:match('^"(.*)"$') or value end
   end
   return cookies
@@ -89,7 +97,7 @@ function M.read(head, pattern)
   local headers = {}
   for name, value in rest:gmatch("([^:\r\n]+):[ \t]*([^\r\n]*)\r\n") do
     name = name:lower()
-    value = value:gsub("[ \t]+$", "")
+    value = trim_end(value)
     headers[name] = headers[name] and headers[name] .. ", " .. value or value
   end
   local raw_path, query = target:gsub("^%a+://[^/]*", ""):match("^([^?]*)%??(.*)$")

@@ -79,7 +79,7 @@ local function take_file(settings, file, problems)
           or (type(given) == "number" or type(given) == "boolean") and tostring(given) or "a " .. type(given)
         problems[#problems + 1] = configfile.complain(file, name, ("%s: %s is not %s"):format(name, got, expected))
       else
-        if key.type == "path" then value = join(folder_of(file.path), value) end
+        if key.type == "path" and value ~= "auto" then value = join(folder_of(file.path), value) end
         local line = file.lines[name]
         settings.values[name] = value
         settings.sources[name] = line and ("%s:%d"):format(file.path, line) or file.path
@@ -98,7 +98,7 @@ local function take_environment(settings, environ, problems)
     local variable = config.variable(key.name)
     known[variable] = true
     local text, source = environ[variable], variable
-    if key.type == "string" or key.type == "layer" then
+    if key.type == "string" or key.type == "layer" or key.type == "secret" then
       known[variable .. "_FILE"] = true
       local path = environ[variable .. "_FILE"]
       if (text == nil or text == "") and path and path ~= "" then
@@ -167,6 +167,10 @@ function M.resolve(given)
     else
       settings.values[name], settings.sources[name] = flag.value, source
     end
+  end
+  for _, key in ipairs(config.keys) do
+    local value = settings.values[key.name]
+    if key.type == "secret" and value ~= key.default then settings.secrets[#settings.secrets + 1] = value end
   end
   local clash = #problems == 0 and config.clash(settings.values)
   if clash then

@@ -80,21 +80,26 @@ struct answer {
   unsigned status; /* HTTP, when the consumer maps codes to statuses; 0: 200 */
 };
 
+static size_t answer_lines(struct conn *conn, char out[static CORS_LINES_MAX + OWN_LINES_MAX]) {
+  size_t n = dispatch_cors(conn, out);
+  return n + dispatch_own_lines(conn, out + n);
+}
+
 static void http_answer_call(struct conn *conn, unsigned status, struct slice body) {
   const char *type = media_types[peer_of(conn)->media_type];
-  char cors[CORS_LINES_MAX];
+  char lines[CORS_LINES_MAX + OWN_LINES_MAX];
   struct http_answer answer = {.status = status ? status : 200,
                                .type = type,
                                .type_len = strlen(type),
-                               .extra = cors,
-                               .extra_len = dispatch_cors(conn, cors)};
+                               .extra = lines,
+                               .extra_len = answer_lines(conn, lines)};
   http_answer(conn, &answer, body);
 }
 
 static void http_answer_nothing(struct conn *conn) {
-  char cors[CORS_LINES_MAX];
+  char lines[CORS_LINES_MAX + OWN_LINES_MAX];
   struct http_answer answer = {
-      .status = 204, .extra = cors, .extra_len = dispatch_cors(conn, cors)};
+      .status = 204, .extra = lines, .extra_len = answer_lines(conn, lines)};
   http_answer_text(conn, &answer, NULL);
 }
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "bridge/host.h"
 #include "bridge/state.h"
+#include "hub/store.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -97,8 +98,9 @@ bool command_run(int argc, char **argv, struct settings *settings, int *exit_cod
   struct layer *layer = mem_alloc(sizeof *layer);
   const char *lua_path = getenv("PERIGEE_LUA");
   if (lua_path && !*lua_path) lua_path = NULL;
+  struct store *store = store_new();
   layer_init(layer, 1, SHARED_MEMORY);
-  if (!host_prepare(h, 0, &c.own, layer, lua_path, LUA_MEMORY) ||
+  if (!host_prepare(h, 0, &c.own, layer, store, lua_path, LUA_MEMORY) ||
       !task_protect(h, run_body, &c, 0)) {
     const char *text = h->L && lua_type(h->L, -1) == LUA_TSTRING ? lua_tostring(h->L, -1) : NULL;
     fprintf(stderr, "perigee: %s\n", text ? text : "cannot start");
@@ -109,6 +111,7 @@ bool command_run(int argc, char **argv, struct settings *settings, int *exit_cod
   }
   host_close(h);
   host_free(h);
+  store_free(store);
   free(h);
   layer_fini(layer);
   free(layer);

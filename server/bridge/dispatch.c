@@ -68,6 +68,18 @@ size_t dispatch_cors(struct conn *conn, char out[static CORS_LINES_MAX]) {
   return p->has_origin ? cors_lines(conn, p->consumer, http_request_of(conn), out) : 0;
 }
 
+size_t dispatch_own_lines(struct conn *conn, char out[static OWN_LINES_MAX]) {
+  const struct peer *p = peer_of(conn);
+  size_t n = p->answer_lines ? strlen(p->answer_lines) : 0;
+  if (n) memcpy(out, p->answer_lines, n);
+  return n;
+}
+
+static void drop_answer_lines(struct peer *p) {
+  free(p->answer_lines);
+  p->answer_lines = NULL;
+}
+
 /* Method of the request that a preflight asks for. */
 static unsigned asked_method(const struct http_request *r) {
   static const uint8_t known[] = {HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_PATCH, HTTP_DELETE};
@@ -249,6 +261,8 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   struct route route;
   peer_of(conn)->consumer = NULL;
   peer_of(conn)->is_plain = false;
+  peer_of(conn)->requests++;
+  drop_answer_lines(peer_of(conn));
   if (is_path(r, "*")) { /* OPTIONS * */
     struct http_answer answer = {
         .status = 204, .extra = "Allow: GET, HEAD, POST, OPTIONS\r\n", .extra_len = 33};
@@ -491,6 +505,7 @@ static void on_request(struct conn *conn, const struct http_request *r) {
 static void on_gone(struct conn *conn) {
   struct peer *p = peer_of(conn);
   stop_opening(conn);
+  drop_answer_lines(p);
   ws_forget(conn);
   groups_leave_all(&host_of_conn(conn)->groups, conn); /* a connect hook may have joined some */
   if (p->transfer) files_abandon(p->transfer);
@@ -696,6 +711,28 @@ int l_reject(lua_State *L) {
     http_answer_text(conn, &answer, body);
   }
   lua_pushboolean(L, is_opening);
+  return 1;
+}
+
+int l_answer_lines(lua_State *L) {
+  struct conn *conn = conn_arg(L, 1);
+  size_t n;
+  const char *lines = luaL_checklstring(L, 2, &n);
+  luaL_argcheck(L, n <= OWN_LINES_MAX && strlen(lines) == n, 2,
+                "header lines of at most 800 bytes");
+  bool is_awaited = conn && http_request_of(conn);
+  if (is_awaited) {
+    drop_answer_lines(peer_of(conn));
+    if (n) peer_of(conn)->answer_lines = mem_strdup(lines);
+  }
+  lua_pushboolean(L, is_awaited);
+  return 1;
+}
+
+int l_request_number(lua_State *L) {
+  struct conn *conn = conn_arg(L, 1);
+  if (!conn) return 0;
+  lua_pushinteger(L, peer_of(conn)->requests);
   return 1;
 }
 

@@ -26,6 +26,9 @@ void dispatch_turn(struct host *h);
 /* Header lines that let the page of another, allowed origin read the answer to the request in
  * progress. Returns how many bytes. */
 size_t dispatch_cors(struct conn *conn, char out[static CORS_LINES_MAX]);
+enum { OWN_LINES_MAX = 800 };
+/* And those that Lua gave for it with core.answer_lines. */
+size_t dispatch_own_lines(struct conn *conn, char out[static OWN_LINES_MAX]);
 
 /* ---- for Lua: core.* ------------------------------------------------------------------------- */
 
@@ -35,6 +38,12 @@ size_t dispatch_cors(struct conn *conn, char out[static CORS_LINES_MAX]);
 int l_accept(lua_State *L);
 /* reject(conn, status, body, headers): answers it with an error. True or false as above. */
 int l_reject(lua_State *L);
+/* answer_lines(conn, lines): header lines "Name: value\r\n" that go with the answer to the request
+ * in progress, instead of those given before. False when there is none to come. */
+int l_answer_lines(lua_State *L);
+/* request_number(conn): counts the requests of a connection, so that two of them can be told apart;
+ * nil when it is gone. */
+int l_request_number(lua_State *L);
 /* head(conn): "address port scheme host\r\n" and the raw request head, or nil when the connection
  * is gone. */
 int l_head(lua_State *L);

@@ -8,13 +8,15 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/dispatch.h"
-#include "bridge/llayer.h"
 #include "bridge/generation.h"
+#include "bridge/llayer.h"
+#include "bridge/lstore.h"
 #include "bridge/ltest.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
 #include "bridge/settings.h"
 #include "bridge/state.h"
+#include "hub/store.h"
 #include "net/listener.h"
 
 #include <lauxlib.h>
@@ -68,6 +70,10 @@ static void on_mail(void *owner, struct mail *mail) {
     return;
   }
   enum host_mail what = (enum host_mail)mail->kind;
+  if (what == HOST_STORED) {
+    lstore_mail(h, mail);
+    return;
+  }
   if (what == HOST_RELOAD) {
     generation_order(h, (struct reload_order *)mail);
     return;
@@ -116,10 +122,12 @@ static unsigned default_max_conns(const struct settings *s) {
 }
 
 bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
-                  struct layer *layer, const char *lua_path, size_t lua_memory) {
+                  struct layer *layer, struct store *store, const char *lua_path,
+                  size_t lua_memory) {
   memset(h, 0, sizeof *h);
   h->settings = settings;
   h->layer = layer;
+  h->store = store;
   h->memory.max = lua_memory;
   worker_open(&h->worker, index, &settings->conn, &dispatch_http, &dispatch_ws,
               (struct worker_events){.turn = on_turn, .turned = on_turned, .mail = on_mail}, h,
@@ -133,8 +141,8 @@ bool host_prepare(struct host *h, unsigned index, const struct settings *setting
 }
 
 bool host_open(struct host *h, unsigned index, const struct settings *settings, struct layer *layer,
-               const struct bundle *apps, char **error) {
-  if (!host_prepare(h, index, settings, layer, settings->lua_path, settings->lua_memory)) {
+               struct store *store, const struct bundle *apps, char **error) {
+  if (!host_prepare(h, index, settings, layer, store, settings->lua_path, settings->lua_memory)) {
     *error = mem_strdup("no memory for a Lua state (setting lua_memory)");
     return false;
   }
@@ -206,6 +214,7 @@ bool host_close(struct host *h) {
   state_close(h);
   uv_run(&h->worker.loop, UV_RUN_DEFAULT);
   outbox_flush(&h->outbox); /* the broker should know who has left */
+  store_forget(h->store, &h->worker.mailbox);
   bool is_clean = worker_fini(&h->worker);
   blocking_fini(h);
   groups_fini(&h->groups);

@@ -20,6 +20,7 @@ struct bundle;
 struct settings;
 struct routes;
 struct consumer;
+struct store;
 
 /* Lua functions that C calls, as registry references. */
 struct host_entries {
@@ -58,6 +59,8 @@ struct host {
   struct host_entries entries;
   const struct settings *settings; /* borrowed, read-only, shared by all hosts */
   struct blocking blocking;        /* Lua states of the thread pool's */
+  struct store *store;             /* borrowed; shared by all hosts */
+  uint32_t n_storing;              /* jobs it has from here */
   struct routes *routes;           /* owned; what the apps of today serve */
   struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
   uint32_t n_raised;               /* texts of error() that are remembered */
@@ -86,13 +89,15 @@ static inline struct host *host_of_conn(const struct conn *conn) {
 }
 
 /* Opens the loop and the Lua state. limits in settings are read when they are needed, so settings
- * may be filled in later. The layer must outlive it. lua_path: see state_open. False: no memory. */
+ * may be filled in later. Layer and store must outlive it. lua_path: see state_open. False: no
+ * memory. */
 bool host_prepare(struct host *h, unsigned index, const struct settings *settings,
-                  struct layer *layer, const char *lua_path, size_t lua_memory);
+                  struct layer *layer, struct store *store, const char *lua_path,
+                  size_t lua_memory);
 
 /* The same, and loads the apps. Returns false with *error, malloc'd. */
 bool host_open(struct host *h, unsigned index, const struct settings *settings, struct layer *layer,
-               const struct bundle *apps, char **error);
+               struct store *store, const struct bundle *apps, char **error);
 
 /* Listens as the settings say, on `ports`, one per listen address; those that are 0 are filled in.
  * Returns false with *error, malloc'd. */
@@ -111,8 +116,9 @@ void host_stop(struct host *h);
 
 enum { HOST_LAST_GRACE_MS = 2000 }; /* for disconnect hooks of connections that were cut */
 
-/* Any thread: drain, then end; or end at once. HOST_RELOAD is bridge/reload.h's. */
-enum host_mail { HOST_DRAIN, HOST_STOP, HOST_RELOAD };
+/* Kinds of mail. Any thread: drain, then end; or end at once. HOST_RELOAD is bridge/reload.h's,
+ * HOST_STORED the store's. */
+enum host_mail { HOST_DRAIN, HOST_STOP, HOST_RELOAD, HOST_STORED };
 void host_post(struct host *h, enum host_mail what);
 
 /* After host_run, or when host_open failed. Returns false when something leaked. */

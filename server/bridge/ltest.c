@@ -55,10 +55,12 @@ void ltest_turn(struct host *h) {
     struct task *t = h->test_task ? task_find(h, h->test_task) : NULL;
     if (!t || t->state != TASK_WAITING) return;
   }
-  /* Requests under way are files being read or writes that wait for room. Input on sockets shows up
+  /* Requests under way are files being read or writes that wait for room; the store's jobs are no
+   * requests of the loop's. Input on sockets shows up
    * in the next poll, so two turns in a row must see the same count. */
   bool is_quiet = w->activity == h->quiet_activity && w->loop.active_reqs.count == 0 &&
-                  h->tasks.ready == NULL && w->unpaused == NULL && w->dirty == NULL;
+                  h->n_storing == 0 && h->tasks.ready == NULL && w->unpaused == NULL &&
+                  w->dirty == NULL;
   h->quiet_activity = w->activity;
   worker_hurry(w);
   if (!is_quiet) return;

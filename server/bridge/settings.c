@@ -104,6 +104,11 @@ void settings_read(lua_State *L, int index, struct settings *s) {
   s->apps = get_string(L, index, "apps");
   s->is_watching = get_bool(L, index, "watch");
   s->lua_path = get_string(L, index, "lua_path");
+  s->sessions = get_string(L, index, "sessions");
+  s->session_cookie = get_string(L, index, "session_cookie");
+  s->session_ttl = get_ms(L, index, "session_ttl") / 1000;
+  s->state = get_string(L, index, "state");
+  s->secret = get_string(L, index, "secret");
   read_listen(L, index, s);
   s->workers = get_workers(L, index);
   s->layer = get_string(L, index, "layer");
@@ -160,5 +165,9 @@ void settings_fini(struct settings *s) {
   free(s->layer_prefix);
   free(s->apps);
   free(s->lua_path);
+  free(s->sessions);
+  free(s->session_cookie);
+  free(s->state);
+  free(s->secret);
   *s = (struct settings){0};
 }

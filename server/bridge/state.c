@@ -10,6 +10,8 @@
 #include "bridge/lblocking.h"
 #include "bridge/lconn.h"
 #include "bridge/llayer.h"
+#include "bridge/lsecret.h"
+#include "bridge/lstore.h"
 #include "bridge/ltest.h"
 #include "bridge/lwsclient.h"
 #include "bridge/routes.h"
@@ -227,6 +229,26 @@ static int l_count(lua_State *L) {
   return luaL_argerror(L, 1, "no such counter");
 }
 
+/* setting(name): what the operator decided; nil when that is "auto", or when nothing is served. */
+static int l_setting(lua_State *L) {
+  static const char *const names[] = {"sessions", "session_cookie", "session_ttl",
+                                      "state",    "secret",         NULL};
+  const struct settings *s = host_of(L)->settings;
+  int which = luaL_checkoption(L, 1, NULL, names);
+  const char *text = which == 0   ? s->sessions
+                     : which == 1 ? s->session_cookie
+                     : which == 3 ? s->state
+                     : which == 4 ? s->secret
+                                  : NULL;
+  if (which == 2 && s->session_ttl)
+    lua_pushinteger(L, (lua_Integer)s->session_ttl);
+  else if (text && strcmp(text, "auto") != 0)
+    lua_pushstring(L, text);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
 static int l_is_origin_pattern(lua_State *L) {
   lua_pushboolean(L, origin_is_pattern(luaL_checkstring(L, 1)));
   return 1;
@@ -272,6 +294,8 @@ static int l_embedded(lua_State *L) {
 /* lua/perigee/_meta/core.lua describes each of these; tests/rules compares the names. */
 static const luaL_Reg core[] = {
     {"accept", l_accept},
+    {"answer_lines", l_answer_lines},
+    {"base64url", l_base64url},
     {"blocking", l_blocking},
     {"blocking_forget", l_blocking_forget},
     {"cancel", l_cancel},
@@ -280,12 +304,14 @@ static const luaL_Reg core[] = {
     {"deadline", l_deadline},
     {"embedded", l_embedded},
     {"error", l_error},
+    {"from_base64url", l_from_base64url},
     {"group_add", l_group_add},
     {"group_count", l_group_count},
     {"group_discard", l_group_discard},
     {"group_workers", l_group_workers},
     {"groups_of", l_groups_of},
     {"head", l_head},
+    {"hmac", l_hmac},
     {"is_network", l_is_network},
     {"is_open", l_is_open},
     {"is_origin_pattern", l_is_origin_pattern},
@@ -304,25 +330,36 @@ static const luaL_Reg core[] = {
     {"notify_channel", l_notify_channel},
     {"now", l_now},
     {"park", l_park},
+    {"password_hash", l_password_hash},
+    {"password_verify", l_password_verify},
     {"peer_wait", l_peer_wait},
     {"post", l_post},
     {"post_groups", l_post_groups},
     {"publish", l_publish},
     {"raised", l_raised},
+    {"random_id", l_random_id},
     {"record", l_record},
     {"redis", l_redis},
     {"reject", l_reject},
     {"request", l_request},
+    {"request_number", l_request_number},
     {"retire", l_retire},
     {"running", l_running},
+    {"same", l_same},
     {"send", l_send},
     {"serve", l_serve},
+    {"setting", l_setting},
+    {"sha256", l_sha256},
     {"shared_delete", l_shared_delete},
     {"shared_expire", l_shared_expire},
     {"shared_get", l_shared_get},
     {"shared_incr", l_shared_incr},
     {"shared_set", l_shared_set},
     {"spawn", l_spawn},
+    {"store_destroy", l_store_destroy},
+    {"store_load", l_store_load},
+    {"store_open", l_store_open},
+    {"store_save", l_store_save},
     {"touch", l_touch},
     {"wait_open", l_wait_open},
     {"wake", l_wake},

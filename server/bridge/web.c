@@ -49,7 +49,7 @@ static void answer(struct host *h, struct web *web, unsigned status, const char 
   struct conn *conn = worker_conn(&h->worker, web->conn);
   web->is_answered = true;
   if (!conn || !conn_is_open(conn)) return;
-  size_t n = 0, room = CORS_LINES_MAX + sizeof vary + lines_len;
+  size_t n = 0, room = CORS_LINES_MAX + sizeof vary + OWN_LINES_MAX + lines_len;
   char *extra = mem_alloc(room);
   if (peer_of(conn)->has_origin) {
     n = dispatch_cors(conn, extra);
@@ -57,6 +57,7 @@ static void answer(struct host *h, struct web *web, unsigned status, const char 
     memcpy(extra, vary, sizeof vary - 1);
     n = sizeof vary - 1;
   }
+  n += dispatch_own_lines(conn, extra + n);
   if (lines_len) memcpy(extra + n, lines, lines_len);
   struct http_answer a = {.status = status,
                           .type = type,

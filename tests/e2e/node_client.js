@@ -15,8 +15,8 @@ function open(path, ...more) {
 const once = (ws, event) => new Promise((resolve) => ws.once(event, (...args) => resolve(args)));
 
 // A JSON-RPC connection: call(method, ...params) returns a promise.
-async function connect(path) {
-  const ws = await open(path);
+async function talk(ws) {
+  if (ws.readyState !== WebSocket.OPEN) await once(ws, "open");
   const waiting = new Map();
   let last = 0;
   ws.on("message", (data) => {
@@ -30,6 +30,8 @@ async function connect(path) {
   });
   return { ws, call };
 }
+
+const connect = async (path) => talk(await open(path));
 
 // Code and reason with which a connection ends; the reason is null when it is the server's own.
 async function ending(ws, isOwnReason) {
@@ -128,6 +130,25 @@ const talks = {
     const found = { protocol: ws.protocol, extensions: ws.extensions };
     ws.close();
     return found;
+  },
+
+  // The session that begins on one connection goes on with the next that brings its cookie.
+  async visits() {
+    let lines;
+    const open = async (options) => {
+      const ws = new WebSocket(base + "/visits", options);
+      ws.once("upgrade", (response) => { lines = response.headers["set-cookie"]; });
+      return talk(ws);
+    };
+    const first = await open({});
+    const [line] = lines;
+    const headers = { Cookie: line.split(";")[0] };
+    const n = [await first.call("push", "list", 1), await first.call("push", "list", 2)];
+    first.ws.close();
+    const second = await open({ headers });
+    n.push(await second.call("push", "list", 3));
+    second.ws.close();
+    return { cookie: line.startsWith("perigee_session="), n, again: Boolean(lines) };
   },
 };
 

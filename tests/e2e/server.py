@@ -96,7 +96,8 @@ class Server:
         self._changed = threading.Condition()
         self._is_log_over = False
         where = [str(apps)] if verb == "dev" else ["--apps", str(apps)]
-        env = environment(**(env or {}))
+        self._state = tempfile.TemporaryDirectory(prefix="perigee-state-")
+        env = environment(**{"XDG_STATE_HOME": self._state.name, **(env or {})})
         if lean:
             env["ASAN_OPTIONS"] += ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"
             # glibc's side of the same: few arenas, free tops go back
@@ -231,6 +232,7 @@ class Server:
     def _cleanup(self):
         self.process.stdout.close()
         self.process.stderr.close()
+        self._state.cleanup()
         if self._folder:
             self._folder.cleanup()
             self._folder = None

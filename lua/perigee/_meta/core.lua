@@ -302,6 +302,102 @@ function core.shared_expire(key, ttl) end
 ---@return boolean found
 function core.shared_delete(key) end
 
+-- ---- sessions, tokens, passwords -------------------------------------------------------------------
+
+--- Header lines that go with the answer to the request in progress, instead of those given before. False
+--- when there is none to come.
+---@param conn perigee.Conn
+---@param lines string "Name: value\r\n", at most 800 bytes
+---@return boolean
+function core.answer_lines(conn, lines) end
+
+--- Counts the HTTP requests of a connection; nil when it is gone.
+---@param conn perigee.Conn
+---@return integer?
+function core.request_number(conn) end
+
+--- A setting as the operator gave it.
+---@param name "sessions"|"session_cookie"|"session_ttl"|"state"|"secret"
+---@return string|integer|nil
+function core.setting(name) end
+
+--- Opens the session store unless it is open. Blocks. Raises what is wrong and what to do.
+---@param where string a file, or ":memory:"
+function core.store_open(where) end
+
+--- Each of these begins a job; the wait is woken when it is done, and then job() tells: true and, for
+--- load, the fields as JSON by key and whether the session's end was moved; or false and "absent" or
+--- "failed". Nil when the store takes no more.
+---@param task perigee.Task
+---@param wait integer
+---@param id string
+---@param now integer seconds since 1970
+---@param ends integer
+---@param touch_below integer its end is moved to `ends` when it is before this
+---@return (fun(): boolean, table<string, string>|string, boolean)?
+function core.store_load(task, wait, id, now, ends, touch_below) end
+
+---@param task perigee.Task
+---@param wait integer
+---@param id string
+---@param now integer
+---@param ends integer
+---@param changes table<string, string|false> JSON by key; false: remove
+---@param may_create boolean
+---@param new_id? string
+---@return (fun(): boolean, string?)?
+function core.store_save(task, wait, id, now, ends, changes, may_create, new_id) end
+
+---@param task perigee.Task
+---@param wait integer
+---@param id string
+---@param now integer
+---@return (fun(): boolean, string?)?
+function core.store_destroy(task, wait, id, now) end
+
+--- Bytes of the system's random source, as base64url.
+---@param bytes integer 1 to 256
+---@return string
+function core.random_id(bytes) end
+
+---@param text string
+---@return string hex
+function core.sha256(text) end
+
+--- HMAC-SHA256 as base64url.
+---@param key string
+---@param text string
+---@return string
+function core.hmac(key, text) end
+
+--- Are two texts equal? The time it takes tells nothing but their lengths.
+---@param a string
+---@param b string
+---@return boolean
+function core.same(a, b) end
+
+---@param text string
+---@return string
+function core.base64url(text) end
+
+---@param text string
+---@return string? nil when it is none
+function core.from_base64url(text) end
+
+--- Begins hashing on a thread; the wait is woken when it is done, and then job() returns the hash.
+---@param task perigee.Task
+---@param wait integer
+---@param password string
+---@return fun(): string
+function core.password_hash(task, wait, password) end
+
+---@param task perigee.Task
+---@param wait integer
+---@param password string
+---@param hash string
+---@return fun(): boolean, boolean do they belong together; is the hash weaker than today's
+function core.password_verify(task, wait, password, hash) end
+
 -- ---- the rest -------------------------------------------------------------------------------------
 
 --- Replaces what is served: see server/bridge/routes.h.

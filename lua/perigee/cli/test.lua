@@ -40,6 +40,8 @@ local function run(args)
   local testcore = require("perigee.core.testing")
   testcore.log_level("error")
   testcore.freeze()
+  require("perigee.clock").follow()
+  require("perigee.secret").forget_others()
   local stop = {}
   compatibility.exit = function(code) error(setmetatable({ code = code }, stop), 0) end
   arg = { [0] = "perigee test", table.unpack(args) } -- luacheck: ignore arg
@@ -81,7 +83,9 @@ PERIGEE_TEST_LOG=1 shows log lines as they come.
       end
       table.move(specs, 1, #specs, #args + 1, args)
     end
-    return function() return run(args) end, config.defaults()
+    local values = config.defaults()
+    values.sessions = "memory"
+    return function() return run(args) end, values
   end,
 }
 

@@ -1,0 +1,393 @@
+"""Sessions and users with real cookies, restarts, and a store that fails."""
+import asyncio
+import http.client
+import json
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+
+import pytest
+
+from server import HERE, PATIENCE, Server, apps_folder, environment, run, until
+from wire import Closed, WebSocket, call_http, call_text, fetch, post
+
+KILLS = int(os.environ.get("E2E_KILLS", 20))  # a hundred take two minutes with the sanitizers
+
+
+class Visitor:
+    """Keeps its cookie, as browsers do; HTTP by Python's own client."""
+
+    def __init__(self, server, cookie=None, path="/visits"):
+        self.server, self.cookie, self.path = server, cookie, path
+        self.set_cookie = None
+        self.connection = http.client.HTTPConnection(*server.address, timeout=PATIENCE)
+
+    def ask(self, method, *params, headers=None):
+        fields = {"Content-Type": "application/json", **(headers or {})}
+        if self.cookie:
+            fields["Cookie"] = self.cookie
+        self.connection.request("POST", self.path, call_text(method, *params), fields)
+        response = self.connection.getresponse()
+        answer = json.loads(response.read())
+        self.set_cookie = response.getheader("Set-Cookie")
+        if self.set_cookie:
+            self.cookie = self.set_cookie.split(";")[0]
+        return answer
+
+    def call(self, method, *params, **more):
+        answer = self.ask(method, *params, **more)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def socket(self):
+        ws = WebSocket(self.server, self.path, [("Cookie", self.cookie)] if self.cookie else [])
+        line = ws.opening["Set-Cookie"]
+        if line:
+            self.cookie = line.split(";")[0]
+        return ws
+
+
+def sessions_file(state):
+    return pathlib.Path(state) / "sessions.sqlite"
+
+
+# ---- visitors ---------------------------------------------------------------------------------------
+
+def test_one_session_for_http_and_websocket(everything):
+    ann, bob = Visitor(everything), Visitor(everything)
+    assert ann.call("get", "name") is None and ann.cookie is None
+    ann.call("set", "name", "Ann")
+    assert re.fullmatch(r"perigee_session=[\w-]{43}; Path=/; Max-Age=1209600; HttpOnly; SameSite=Lax", ann.set_cookie)
+    bob.call("set", "name", "Bob")
+    with ann.socket() as ws:
+        assert ws.opening["Set-Cookie"] is None
+        assert ws.call("get", "name") == "Ann"
+        assert ws.call("push", "list", "a") == 1
+        assert ann.call("push", "list", "b") == 2
+        assert ws.call("get", "list") == ["a", "b"]
+    assert bob.call("all") == {"name": "Bob"}
+
+
+def test_the_101_brings_the_cookie(everything):
+    ann = Visitor(everything)
+    with ann.socket() as ws:
+        assert "; HttpOnly; SameSite=Lax" in ws.opening["Set-Cookie"]
+        ws.call("set", "a", 1)
+        assert ann.call("get", "a") == 1
+    assert ann.call("all") == {"a": 1}
+
+
+def test_python_websockets_carries_it(everything):
+    websockets = pytest.importorskip("websockets")
+
+    async def talk():
+        url = f"ws://{everything.netloc}/visits"
+        async with websockets.connect(url) as ws:
+            cookie = ws.response_headers["Set-Cookie"].split(";")[0]
+            await ws.send(call_text("set", "from", "websockets"))
+            assert json.loads(await ws.recv())["result"] is True
+        async with websockets.connect(url, extra_headers={"Cookie": cookie}) as ws:
+            await ws.send(call_text("get", "from"))
+            return json.loads(await ws.recv())["result"], "Set-Cookie" in ws.response_headers
+
+    assert asyncio.run(asyncio.wait_for(talk(), PATIENCE)) == ("websockets", False)
+
+
+def test_node_ws_carries_it(everything):
+    node, modules = shutil.which("node"), "/usr/share/nodejs"
+    if not node or not os.path.isdir(f"{modules}/ws"):
+        pytest.skip("nodejs or node-ws is not installed")
+    ended = subprocess.run([node, str(HERE / "node_client.js"), f"ws://{everything.netloc}", "visits"], text=True,
+                           capture_output=True, timeout=PATIENCE, env={**os.environ, "NODE_PATH": modules, "NODE_OPTIONS": ""})
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == {"cookie": True, "n": [1, 2, 3], "again": False}
+
+
+def test_calls_that_overlap_keep_each_others_keys(everything):
+    ann = Visitor(everything)
+    ann.call("set", "x", 0)
+    with ann.socket() as ws:
+        for i in range(50):
+            ws.send_text(call_text("slowly", f"k{i}", i, 0.05, id=100 + i))
+        got = set()
+        while len(got) < 50:
+            got.add(ws.receive_json()["id"])
+    assert ann.call("all") == {"x": 0, **{f"k{i}": i for i in range(50)}}
+
+
+def test_cookies_of_every_kind_are_anonymous_visitors(everything):
+    ann = Visitor(everything)
+    ann.call("set", "a", 1)
+    name, value = ann.cookie.split("=")
+    other = Visitor(everything)
+    other.call("set", "a", 2)
+    for cookie in [
+        "perigee_session=", "perigee_session", "=", ";;;", f"{name}={value[:-1]}", f"{name}={value}x", f"{name}=%41{value[1:]}",
+        f"{name}=\"{value}\"", f"{name}={value}; {name}={value}", f"{ann.cookie}; {other.cookie}", f"x{name}={value}",
+        f"__Host-{name}={value}", f"{name}={'A' * 43}", f"{name}={'é' * 20}", f"{name}={'A' * 15000}",
+        "; ".join(f"c{i}={i}" for i in range(1000)), "%zz=%; %00=%ff", " " * 15000 + "x",
+    ]:
+        visitor = Visitor(everything, cookie.encode("utf-8").decode("latin-1"))
+        assert visitor.call("get", "a") is None, cookie[:80]
+        assert visitor.set_cookie is None
+        with WebSocket(everything, "/visits", [("Cookie", visitor.cookie)]) as ws:
+            assert ws.call("get", "a") is None
+            assert value not in ws.opening["Set-Cookie"]
+    assert fetch(everything, post("/visits", call_text("get", "a"), [("Cookie", "a=" + "x" * 17000)])).status == 431
+    many = "; ".join(f"c{i}={i}" for i in range(1000))
+    assert Visitor(everything, f"{many}; {ann.cookie}").call("get", "a") == 1
+    assert Visitor(everything, f"{ann.cookie}; {many}").call("get", "a") == 1
+
+
+def test_behind_https_the_cookie_is_bound_to_the_host(serve):
+    server = serve(["visits"], "--trusted-proxies", "127.0.0.1")
+    https = {"X-Forwarded-Proto": "https"}
+    ann = Visitor(server)
+    ann.call("set", "a", 1, headers=https)
+    assert re.fullmatch(r"__Host-perigee_session=[\w-]{43}; Path=/; Max-Age=1209600; HttpOnly; SameSite=Lax; Secure", ann.set_cookie)
+    assert ann.call("get", "a", headers=https) == 1
+    assert ann.call("get", "a") is None  # over plain HTTP that name means nothing
+    value = ann.cookie.split("=")[1]
+    planted = Visitor(server, f"perigee_session={value}")
+    assert planted.call("get", "a", headers=https) is None
+
+
+def test_signing_in_makes_a_new_id(everything):
+    attacker = Visitor(everything)
+    attacker.call("set", "cart", [1])
+    victim = Visitor(everything, attacker.cookie)
+    with attacker.socket() as spy:
+        assert victim.call("sign_in", {"id": "victim"}) == {"id": "victim"}
+        assert victim.cookie != attacker.cookie
+        assert victim.call("get", "cart") == [1]
+        assert attacker.call("who") is None and attacker.call("get", "cart") is None
+        assert spy.call("who") is None and spy.call("get", "cart") is None
+
+
+def test_users_are_told_and_closed(everything):
+    ann, bob = Visitor(everything), Visitor(everything)
+    ann.call("sign_in", "e2e-ann")
+    bob.call("sign_in", "e2e-bob")
+    with ann.socket() as one, ann.socket() as two, bob.socket() as other:
+        other.call("tell", "e2e-ann", "hello")
+        for ws in (one, two):
+            assert ws.receive_json() == {"jsonrpc": "2.0", "method": "told", "params": ["hello"]}
+        other.call("kick", "e2e-ann", "signed out elsewhere")
+        for ws in (one, two):
+            with pytest.raises(Closed) as closed:
+                ws.receive()
+            assert (closed.value.code, closed.value.reason) == (4001, "signed out elsewhere")
+        assert other.call("who") == "e2e-bob"
+
+
+def test_tokens_open_doors(everything):
+    ann = Visitor(everything)
+    ticket = ann.call("ticket", "ann", 60)
+    door = Visitor(everything, path="/visits/token")
+    assert door.call("who") is None
+    assert door.call("who", headers={"Authorization": f"Bearer {ticket}"}) == "ann"
+    assert door.ask("who", headers={"Authorization": f"Bearer {ticket}x"})["error"]["code"] == -32004
+    with WebSocket(everything, f"/visits/token?access_token={ticket}") as ws:
+        assert ws.call("who") == "ann"
+    with WebSocket(everything, "/visits/token", [("Sec-WebSocket-Protocol", f"bearer, {ticket}")]) as ws:
+        assert ws.opening["Sec-WebSocket-Protocol"] == "bearer"
+        assert ws.call("who") == "ann"
+    assert not everything.log_lines(re.escape(ticket))
+
+
+def test_passwords_are_hashed_beside_the_loop(everything):
+    ann = Visitor(everything)
+    with ann.socket() as ws:
+        ws.send_text(call_text("hash", "correct horse", id="hash"))
+        ws.send_text(call_text("who", id="who"))
+        answers = [ws.receive_json() for _ in range(2)]
+    assert [answer["id"] for answer in answers] == ["who", "hash"]
+    hashed = answers[1]["result"]
+    assert hashed.startswith("$argon2id$")
+    assert ann.call("verify", "correct horse", hashed) is True
+    assert ann.call("verify", "correct house", hashed) is False
+
+
+# ---- what stays -------------------------------------------------------------------------------------
+
+def test_sessions_and_tokens_survive_a_restart(serve, tmp_path):
+    state = tmp_path / "a" / "state"
+    first = serve(["visits"], "--state", str(state))
+    ann = Visitor(first)
+    ann.call("set", "a", {"deep": [1, 2]})
+    ann.call("sign_in", 7)
+    ticket = ann.call("ticket", "ann", 60)
+    first.stop()
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert sessions_file(state).stat().st_mode & 0o777 == 0o600
+    assert (state / "secret").stat().st_mode & 0o777 == 0o600
+    second = serve(["visits"], "--state", str(state))
+    ann = Visitor(second, ann.cookie)
+    assert ann.call("get", "a") == {"deep": [1, 2]} and ann.call("who") == 7
+    door = Visitor(second, path="/visits/token")
+    assert door.call("who", headers={"Authorization": f"Bearer {ticket}"}) == "ann"
+    # what is in the file does not open a session
+    value = ann.cookie.split("=")[1].encode()
+    assert all(value not in path.read_bytes() for path in state.iterdir())
+
+
+def test_in_memory_they_do_not(serve):
+    first = serve(["visits"], "--sessions", "memory")
+    ann = Visitor(first)
+    ann.call("set", "a", 1)
+    assert ann.call("get", "a") == 1
+    second = serve(["visits"], "--sessions", "memory")
+    assert Visitor(second, ann.cookie).call("get", "a") is None
+
+
+def test_two_servers_share_a_file(serve, tmp_path):
+    one, two = (serve(["visits"], "--sessions", f"sqlite:{tmp_path}/s.sqlite") for _ in range(2))
+    ann = Visitor(one)
+    ann.call("set", "a", 1)
+    other = Visitor(two, ann.cookie)
+    assert other.call("get", "a") == 1
+    other.call("set", "b", 2)
+    assert ann.call("all") == {"a": 1, "b": 2}
+
+
+def test_every_answered_save_survives_kill_9(tmp_path):
+    """Saves go on until the server is killed in their midst; the next one must have all it answered."""
+    apps = apps_folder(tmp_path / "apps", ["visits"])
+    state = tmp_path / "state"
+    env = {"PERIGEE_STATE": str(state)}
+    visitors = {}  # thread -> cookie, last number answered, last number sent
+
+    def save(server, who, is_going):
+        visitor = Visitor(server, visitors.get(who, (None,))[0])
+        n = visitors[who][1] if who in visitors else 0
+        try:
+            while True:
+                answer = visitor.call("set", "n", n + 1)
+                assert answer is True
+                n += 1
+                visitors[who] = (visitor.cookie, n, n + 1)
+                is_going.set()
+        except (OSError, http.client.HTTPException):
+            if who in visitors:
+                visitors[who] = (visitors[who][0], n, n + 1)
+
+    saves = 0
+    for _ in range(KILLS):
+        server = Server(apps, env=env)
+        try:
+            for cookie, answered, sent in visitors.values():
+                n = Visitor(server, cookie).call("get", "n")
+                assert n in (answered, sent), f"{answered} was answered, {n} is there"
+                saves += 1
+            for who, (cookie, _, _) in list(visitors.items()):  # what was on its way may have arrived
+                n = Visitor(server, cookie).call("get", "n")
+                visitors[who] = (cookie, n, n + 1)
+            events = [threading.Event() for _ in range(4)]
+            threads = [threading.Thread(target=save, args=(server, i, event)) for i, event in enumerate(events)]
+            for thread in threads:
+                thread.start()
+            for event in events:
+                assert event.wait(PATIENCE)
+        finally:
+            server.kill()
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert saves == 4 * (KILLS - 1)
+
+
+# ---- a store that fails -----------------------------------------------------------------------------
+
+def start_fails(tmp_path, *flags):
+    apps = tmp_path / "apps"
+    if not apps.exists():
+        apps_folder(apps, ["visits"])
+    ended = run("serve", "--apps", apps, "--listen", "127.0.0.1:0", *flags)
+    assert ended.returncode == 1, ended.stderr
+    return ended.stderr
+
+
+def test_a_store_that_cannot_be_opened_is_named_at_start(tmp_path):
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"not a database" * 1000)
+    message = start_fails(tmp_path, "--sessions", f"sqlite:{junk}")
+    assert str(junk) in message and "move it away" in message
+    assert "/proc/nothing" in start_fails(tmp_path, "--state", "/proc/nothing/here")
+    message = start_fails(tmp_path, "--sessions", "sqlite:/proc/version")
+    assert "/proc/version" in message and "choose another folder with --state" in message
+    locked = tmp_path / "locked"
+    with sqlite3.connect(locked, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        message = start_fails(tmp_path, "--sessions", f"sqlite:{locked}")
+        assert str(locked) in message and "locked" in message
+        other.execute("ROLLBACK")
+    newer = tmp_path / "newer"
+    with sqlite3.connect(newer) as other:
+        other.execute("PRAGMA application_id = 1348817511")
+        other.execute("PRAGMA user_version = 2")
+    message = start_fails(tmp_path, "--sessions", f"sqlite:{newer}")
+    assert str(newer) in message and "format 2" in message
+    ended = run("serve", "--sessions", "redys://x")
+    assert ended.returncode == 2 and "sqlite" in ended.stderr
+
+
+def test_apps_without_sessions_need_no_store(serve, tmp_path):
+    state = tmp_path / "state"
+    server = serve(["echo"], "--state", str(state))
+    assert call_http(server, "/echo", "echo", 1) == 1
+    assert not state.exists()
+
+
+def test_a_full_disk_fails_the_call_and_nothing_else(serve, tmp_path):
+    server = serve(["visits"], "--state", str(tmp_path / "state"))
+    ann = Visitor(server)
+    ann.call("set", "a", 1)
+    before = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, before[1]))
+    answer = ann.ask("set", "a", 2)
+    assert answer["error"]["code"] == -32006, answer
+    line = server.wait_log("sessions cannot be saved")[0]
+    assert line and "sessions.sqlite" in server.log and "cure=" in server.log
+    assert ann.call("get", "a") == 1
+    with ann.socket() as ws:
+        assert ws.call("get", "a") == 1
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, before)
+    ann.call("set", "a", 3)
+    assert ann.call("get", "a") == 3
+    assert server.metrics()["session_failures"] >= 1
+
+
+def test_a_locked_file_fails_the_call_and_nothing_else(serve, tmp_path):
+    state = tmp_path / "state"
+    server = serve(["visits"], "--state", str(state))
+    ann = Visitor(server)
+    ann.call("set", "a", 1)
+    other = sqlite3.connect(sessions_file(state), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert ann.call("get", "a") == 1  # readers need no lock
+    assert ann.ask("set", "a", 2)["error"]["code"] == -32006
+    assert "another program keeps it locked" in server.wait_log("sessions cannot be saved.*")[0]
+    other.execute("ROLLBACK")
+    other.close()
+    ann.call("set", "a", 3)
+    assert ann.call("get", "a") == 3
+
+
+def test_a_file_damaged_meanwhile_fails_the_call_and_nothing_else(serve, tmp_path):
+    state = tmp_path / "state"
+    server = serve(["visits"], "--state", str(state))
+    ann = Visitor(server)
+    ann.call("set", "a", "x" * 100000)
+    with sqlite3.connect(sessions_file(state)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        other.execute("DELETE FROM field")
+        other.execute("INSERT INTO field SELECT n, 'a', '{broken' FROM session")
+    assert ann.ask("get", "a")["error"]["code"] == -32603
+    server.wait_log("is damaged in the store")
+    ann.call("set", "a", 1)
+    assert ann.call("get", "a") == 1
