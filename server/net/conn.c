@@ -111,8 +111,7 @@ void conn_finish(struct conn *conn, const char *why) {
   conn->state = CONN_FINISHING;
   conn->why = why;
   conn->pauses = 0;
-  conn->left = UINT32_MAX;
-  conn_set_timeout(conn, conn->worker->limits->linger_ms);
+  conn_watch(conn, conn->worker->limits->linger_ms);
   start_reading(conn); /* to notice the peer's end */
   mark_dirty(conn);
 }
@@ -132,19 +131,26 @@ static size_t unacknowledged(const struct conn *conn) {
   return n > 0 ? (size_t)n : 0;
 }
 
+void conn_watch(struct conn *conn, uint64_t ms) {
+  conn->left = UINT32_MAX;
+  conn_set_timeout(conn, ms);
+}
+
+bool conn_is_taking(struct conn *conn) {
+  size_t left = conn_pending(conn) + unacknowledged(conn);
+  bool is_taking = left == 0 || left < conn->left;
+  conn->left = (uint32_t)left;
+  return is_taking;
+}
+
 static void on_timeout(struct deadline *d) {
   struct conn *conn = conn_of_timeout(d);
-  if (conn->state != CONN_FINISHING) {
+  if (conn->state != CONN_FINISHING)
     conn->protocol->timeout(conn);
-    return;
-  }
-  size_t left = conn_pending(conn) + unacknowledged(conn);
-  if (left == 0 || left >= conn->left) {
+  else if (conn_is_taking(conn) && conn->left > 0) /* as long as it reads, it gets the rest */
+    conn_set_timeout(conn, conn->worker->limits->linger_ms);
+  else
     conn_close(conn, conn->why);
-    return;
-  }
-  conn->left = (uint32_t)left; /* it reads: as long as it goes on, it gets the rest */
-  conn_set_timeout(conn, conn->worker->limits->linger_ms);
 }
 
 void conn_set_timeout(struct conn *conn, uint64_t ms) {
@@ -236,9 +242,40 @@ static void on_written(uv_write_t *request, int status) {
     mark_dirty(conn); /* the next flush goes on */
 }
 
-/* A short slice keeps its whole block alive. For a reader that may stay slow, copy it out. */
+/* A short slice keeps its whole block alive, also what is written to it later. */
 static bool is_wasteful(struct slice slice) {
-  return slice.len < slice.buf->len / 4;
+  return slice.len < slice.buf->cap / 4;
+}
+
+/* What waits for a reader that may stay slow must not hold blocks that are nearly all other
+ * connections': copies short slices out, those that are neighbours into one. Returns how many
+ * slices are left. */
+static uint32_t compact(struct slice *slices, uint32_t n) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < n; kept++) {
+    uint32_t from = i;
+    size_t len = 0;
+    while (i < n && is_wasteful(slices[i])) len += slices[i++].len;
+    if (i == from) {
+      slices[kept] = slices[i++];
+      continue;
+    }
+    struct buf *copy = buf_new(len);
+    for (uint32_t k = from; k < i; k++) {
+      memcpy(copy->data + copy->len, slice_data(&slices[k]), slices[k].len);
+      copy->len += slices[k].len;
+      buf_unref(slices[k].buf);
+    }
+    slices[kept] = (struct slice){copy, 0, copy->len};
+  }
+  return kept;
+}
+
+/* A uv_write is under way: what was queued behind it in this turn may wait for long. */
+static void compact_queue(struct conn *conn) {
+  struct backlog *b = conn->backlog;
+  compact(&conn->first, 1);
+  if (b) b->n = b->compacted += compact(b->slices + b->compacted, b->n - b->compacted);
 }
 
 /* Moves what is left of the queue into a uv_write. */
@@ -246,25 +283,10 @@ static void write_rest(struct conn *conn, struct slice *slices, uint32_t n) {
   struct rest *rest = mem_alloc(sizeof *rest + n * sizeof *slices);
   uv_buf_t *bufs = mem_alloc(n * sizeof *bufs);
   rest->conn = conn;
-  rest->n = 0;
-  for (uint32_t i = 0; i < n;) {
-    struct slice slice = slices[i++];
-    if (is_wasteful(slice)) {
-      /* neighbours that are as small go into the same copy */
-      uint32_t from = i - 1;
-      size_t len = slice.len;
-      while (i < n && is_wasteful(slices[i])) len += slices[i++].len;
-      struct buf *copy = buf_new(len);
-      for (uint32_t k = from; k < i; k++) {
-        memcpy(copy->data + copy->len, slice_data(&slices[k]), slices[k].len);
-        copy->len += slices[k].len;
-        buf_unref(slices[k].buf);
-      }
-      slice = (struct slice){copy, 0, copy->len};
-    }
-    bufs[rest->n] = uv_buf_init((char *)slice.buf->data + slice.off, slice.len);
-    rest->slices[rest->n++] = slice;
-  }
+  rest->n = compact(slices, n);
+  memcpy(rest->slices, slices, rest->n * sizeof *slices);
+  for (uint32_t i = 0; i < rest->n; i++)
+    bufs[i] = uv_buf_init((char *)slices[i].buf->data + slices[i].off, slices[i].len);
   conn->is_writing = true;
   int error = uv_write(&rest->request, (uv_stream_t *)&conn->tcp, bufs, rest->n, on_written);
   free(bufs);  /* libuv has its own copy of the array */
@@ -319,13 +341,13 @@ static bool write_queue(struct conn *conn) {
     metric_add(&conn->worker->metrics.bytes_sent, conn->queued);
     conn->queued = 0;
     conn->first.len = 0;
-    if (b) b->n = 0;
+    if (b) b->n = b->compacted = 0;
     write_rest(conn, left, n - at);
     free(left);
     return conn->state != CONN_CLOSED;
   }
   conn->first.len = 0;
-  if (b) b->n = 0;
+  if (b) b->n = b->compacted = 0;
   return true;
 }
 
@@ -376,7 +398,10 @@ void conn_flush(struct conn *conn) {
     conn_close(conn, "slow reader");
     return;
   }
-  if (conn->first.len && !conn->is_writing && !write_queue(conn)) return;
+  if (conn->first.len && conn->is_writing)
+    compact_queue(conn);
+  else if (conn->first.len && !write_queue(conn))
+    return;
   if (conn->backlog || conn->is_writing || conn->pauses & PAUSE_OUTPUT) weigh_backlog(conn);
   if (conn_pending(conn)) return;
   if (conn->state == CONN_FINISHING)

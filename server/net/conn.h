@@ -84,6 +84,7 @@ struct backlog {
   struct conn *conn;
   struct slice *slices; /* owned; each holds a reference */
   uint32_t n, cap;
+  uint32_t compacted;    /* of those: hold no more memory than they need */
   struct deadline stall; /* over the soft output limit for too long */
 };
 
@@ -113,7 +114,7 @@ struct conn {
   uint8_t *input;     /* owned */
   uint32_t input_cap;
   uint32_t lingered;       /* finishing: bytes thrown away */
-  uint32_t left;           /* finishing: bytes the peer had not taken when the timeout was set */
+  uint32_t left;           /* bytes the peer had not taken when conn_is_taking was asked last */
   struct backlog *backlog; /* owned; NULL unless needed */
   uint64_t active;         /* worker_now() of the last input */
   struct deadline timeout; /* the protocol's */
@@ -164,6 +165,11 @@ static inline bool conn_is_open(const struct conn *conn) {
 /* Moves protocol.timeout; ms from now. */
 void conn_set_timeout(struct conn *conn, uint64_t ms);
 void conn_unset_timeout(struct conn *conn);
+
+/* Sets the timeout for a peer that has to take what was sent; when it comes: conn_is_taking. */
+void conn_watch(struct conn *conn, uint64_t ms);
+/* Has it taken anything since this was asked last, or all there is? Slow is not stuck. */
+bool conn_is_taking(struct conn *conn);
 
 /* "127.0.0.1" and port of the peer; false when it is gone already. */
 bool conn_peer(const struct conn *conn, char *address, size_t n, unsigned *port);

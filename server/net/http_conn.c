@@ -165,6 +165,7 @@ void http_answer_head(struct conn *conn, const struct http_answer *answer, uint6
   send_head(conn, answer, (int64_t)length, is_keep_alive);
   h->state = STREAMING;
   h->parser.request.is_keep_alive = is_keep_alive;
+  conn_watch(conn, conn->worker->limits->body_ms);
 }
 
 void http_answer_end(struct conn *conn) {
@@ -309,14 +310,24 @@ static void http_timeout(struct conn *conn) {
     conn_close(conn, "idle");
     return;
   }
+  if (h->state == STREAMING && conn_is_taking(conn)) {
+    conn_set_timeout(conn, conn->worker->limits->body_ms);
+    return;
+  }
   metric_add(&conn->worker->metrics.http_timeouts, 1);
+  if (h->state == STREAMING) {
+    conn_close(conn, "the answer is not read");
+    return;
+  }
   fail(conn, 408,
        h->state == READING_HEAD ? "the request head took too long"
                                 : "the request body took too long");
 }
 
 static void http_drained(struct conn *conn) {
-  if (conn->http && conn->http->state == STREAMING) conn->worker->http->drained(conn);
+  if (!conn->http || conn->http->state != STREAMING) return;
+  conn_watch(conn, conn->worker->limits->body_ms);
+  conn->worker->http->drained(conn);
 }
 
 static void http_closed(struct conn *conn) {

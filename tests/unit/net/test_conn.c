@@ -91,8 +91,28 @@ static void on_gone(struct conn *conn) {
   n_gone++;
 }
 
+static uint64_t to_stream; /* bytes of an answer that goes out in pieces */
+static bool holds_back;    /* its next piece is not there yet */
+
 static void on_drained(struct conn *conn) {
-  (void)conn;
+  if (holds_back) return;
+  struct builder b = {0};
+  struct slice piece;
+  size_t n = to_stream < 150000 ? (size_t)to_stream : 150000;
+  builder_begin(&b);
+  memset(builder_room(&b, n), 's', n);
+  b.end += (uint32_t)n;
+  assert_true(builder_commit(&b, &piece));
+  assert_true(conn_send(conn, piece));
+  builder_fini(&b);
+  to_stream -= n;
+  if (to_stream == 0) http_answer_end(conn);
+}
+
+static void stream(struct conn *conn, uint64_t n) {
+  struct http_answer a = {.status = 200, .type = "text/plain", .type_len = 10};
+  to_stream = n;
+  http_answer_head(conn, &a, n);
 }
 
 /* A frame whose payload is n bytes of one kind. */
@@ -399,6 +419,48 @@ static void a_body_has_its_time(void **state) {
     if (!peer_has_ended) give_text("x"); /* ... but not for ever */
   }
   assert_int_equal(strncmp(input, "HTTP/1.1 408 ", 13), 0);
+}
+
+/* Time goes on, and the client takes nothing. */
+static void pass_unread(uint64_t ms) {
+  uint64_t until = worker_now(&w) + ms;
+  while (deadlines_advance(&w.deadlines, until)) settle();
+  settle();
+}
+
+static void an_answer_in_pieces_may_be_read_slowly_but_not_never(void **state) {
+  (void)state;
+  static char some[100000];
+  give_text(GET("/later"));
+  stream(served, 10000000);
+  settle();
+  for (int i = 0; i < 10; i++) {
+    assert_true(read(peer, some, sizeof some) > 0);
+    pass_unread(limits.body_ms);
+    assert_false(is_over());
+  }
+  pass_unread(2 * limits.body_ms);
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.http_timeouts), 1);
+}
+
+static void who_waits_for_a_piece_is_not_to_blame(void **state) {
+  (void)state;
+  give_text(GET("/later"));
+  holds_back = true;
+  stream(served, 100);
+  settle();
+  take();
+  pass(3 * limits.body_ms);
+  assert_int_equal(count("200 OK"), 1);
+  assert_false(is_over());
+  holds_back = false;
+  on_drained(served);
+  settle();
+  take();
+  assert_int_equal(count("ssss"), 25);
+  pass(limits.idle_ms);
+  assert_true(is_over());
 }
 
 static void an_idle_connection_is_closed_without_words(void **state) {
@@ -834,6 +896,42 @@ static void who_does_not_read_is_not_read_from(void **state) {
   builder_fini(&b);
 }
 
+/* Else sixteen bytes for a reader that is slow would hold 64 KiB of what others got. */
+static void what_waits_holds_no_more_than_it_needs(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  while (!served->is_writing) {
+    assert_true(ws_send_frame(served, frame_of(&b, 'x', 100000)));
+    settle();
+  }
+  size_t before = conn_pending(served);
+  for (int turn = 0; turn < 5; turn++) {
+    struct builder block = {0};
+    for (int i = 0; i < 3; i++) {
+      ws_send_frame(served, frame_of(&block, 'a', 1));
+      frame_of(&block, 'z', 20); /* somebody else's */
+    }
+    struct buf *buf = buf_ref(block.buf);
+    builder_fini(&block);
+    settle();
+    assert_int_equal(atomic_load(&buf->refs), 1);
+    buf_unref(buf);
+  }
+  assert_int_equal(conn_pending(served), before + 5 * 3 * 3);
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  take();
+  for (int i = 0; i < 15; i++)
+    assert_memory_equal(input + input_len - 45 + 3 * i,
+                        "\x81\x01"
+                        "a",
+                        3);
+  builder_fini(&b);
+}
+
 static void who_does_not_read_for_long_is_cut(void **state) {
   (void)state;
   struct builder b = {0};
@@ -977,6 +1075,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_head_has_its_time, start, stop),
       cmocka_unit_test_setup_teardown(a_silent_connection_is_closed, start, stop),
       cmocka_unit_test_setup_teardown(a_body_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(an_answer_in_pieces_may_be_read_slowly_but_not_never, start,
+                                      stop),
+      cmocka_unit_test_setup_teardown(who_waits_for_a_piece_is_not_to_blame, start, stop),
       cmocka_unit_test_setup_teardown(an_idle_connection_is_closed_without_words, start, stop),
       cmocka_unit_test_setup_teardown(messages_come_back, start, stop),
       cmocka_unit_test_setup_teardown(a_first_frame_glued_to_the_handshake_counts, start, stop),
@@ -1000,6 +1101,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(nothing_is_sent_to_who_is_gone, start, stop),
       cmocka_unit_test_setup_teardown(ids_are_not_used_twice, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_is_not_read_from, start, stop),
+      cmocka_unit_test_setup_teardown(what_waits_holds_no_more_than_it_needs, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_for_long_is_cut, start, stop),
       cmocka_unit_test_setup_teardown(who_is_too_far_behind_is_cut_at_once, start, stop),
       cmocka_unit_test_setup_teardown(only_the_newest_ping_is_answered_late, start, stop),
