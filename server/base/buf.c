@@ -51,8 +51,7 @@ void builder_grow(struct builder *b, size_t need) {
   check(need <= BUF_MAX);
   if (used + need > BUF_MAX) {
     /* keep going on scratch so that encoders need no error path of their own */
-    b->is_failed = true;
-    b->end = b->start;
+    builder_fail(b);
     used = 0;
   }
   size_t cap = BLOCK;

@@ -66,8 +66,17 @@ static inline uint8_t *builder_room(struct builder *b, size_t n) {
   return b->buf->data + b->end;
 }
 
-/* n at most BUF_MAX */
+/* The message has grown over BUF_MAX: what it has is dropped. */
+static inline void builder_fail(struct builder *b) {
+  b->is_failed = true;
+  b->end = b->start;
+}
+
 static inline void builder_add(struct builder *b, const void *bytes, size_t n) {
+  if (__builtin_expect(n > BUF_MAX, 0)) {
+    builder_fail(b);
+    return;
+  }
   memcpy(builder_room(b, n), bytes, n);
   b->end += (uint32_t)n;
 }

@@ -720,6 +720,13 @@ static bool write_number(lua_State *L, struct json_writer *w, int index) {
 
 static bool write_value(lua_State *L, struct json_writer *w, int index, unsigned level);
 
+/* Once the builder has failed nothing more is looked at: tables that share tables can stand for
+ * more text than any machine would ever write. */
+static bool write_bounded(lua_State *L, struct json_writer *w, int index, unsigned level) {
+  if (!write_value(L, w, index, level)) return false;
+  return w->out->is_failed ? no_form(w, "a text longer than 1 GiB") : true;
+}
+
 static bool write_array(lua_State *L, struct json_writer *w, int table, unsigned level) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, table);
   builder_byte(w->out, '[');
@@ -727,7 +734,7 @@ static bool write_array(lua_State *L, struct json_writer *w, int table, unsigned
     if (i > 1) builder_byte(w->out, ',');
     lua_rawgeti(L, table, i);
     bool is_written = lua_isnil(L, -1) ? no_form(w, "an array with a hole")
-                                       : write_value(L, w, lua_gettop(L), level + 1);
+                                       : write_bounded(L, w, lua_gettop(L), level + 1);
     if (!is_written) {
       path_index(w->path, &w->path_at, (uint64_t)i - 1);
       return false;
@@ -759,7 +766,7 @@ static bool write_table(lua_State *L, struct json_writer *w, int table, unsigned
         return false;
       }
       builder_byte(w->out, ':');
-      if (!write_value(L, w, key + 1, level + 1)) {
+      if (!write_bounded(L, w, key + 1, level + 1)) {
         json_path_key(w->path, &w->path_at, s, len);
         return false;
       }
@@ -784,7 +791,7 @@ static bool write_table(lua_State *L, struct json_writer *w, int table, unsigned
       builder_byte(w->out, ',');
       if (n == 0) w->out->end--; /* no comma before the first */
       n++;
-      if (!write_value(L, w, key + 1, level + 1)) {
+      if (!write_bounded(L, w, key + 1, level + 1)) {
         path_index(w->path, &w->path_at, (uint64_t)n - 1);
         return false;
       }
@@ -832,7 +839,7 @@ static bool write_value(lua_State *L, struct json_writer *w, int index, unsigned
 
 bool json_write(lua_State *L, struct json_writer *w, int index) {
   int top = lua_gettop(L);
-  bool is_written = write_value(L, w, lua_absindex(L, index), 0);
+  bool is_written = write_bounded(L, w, lua_absindex(L, index), 0);
   lua_settop(L, top);
   return is_written;
 }

@@ -42,6 +42,10 @@ static bool write_table(lua_State *L, struct writer *w, int index, int depth) {
   while (lua_next(L, index)) {
     int key = lua_gettop(L) - 1;
     if (!write_one(L, w, key, depth + 1) || !write_one(L, w, key + 1, depth + 1)) return false;
+    if (w->out->is_failed) {
+      w->what = "more than 1 GiB";
+      return false;
+    }
     lua_settop(L, key);
   }
   builder_byte(w->out, 'n');
@@ -66,11 +70,7 @@ static bool write_one(lua_State *L, struct writer *w, int index, int depth) {
   case LUA_TSTRING: {
     size_t n;
     const char *s = lua_tolstring(L, index, &n);
-    if (n > BUF_MAX) {
-      w->what = "a string longer than 1 GiB";
-      return false;
-    }
-    uint32_t len = (uint32_t)n;
+    uint32_t len = (uint32_t)n; /* a longer one fails the builder */
     builder_byte(w->out, 's');
     builder_add(w->out, &len, sizeof len);
     builder_add(w->out, s, n);
@@ -96,9 +96,13 @@ bool plain_write(lua_State *L, struct builder *b, int first, int n, const void *
   uint32_t count = (uint32_t)n;
   builder_add(b, &count, sizeof count);
   for (int i = 0; i < n; i++) {
-    if (write_one(L, &w, first + i, 0)) continue;
+    if (!write_one(L, &w, first + i, 0))
+      *what = w.what;
+    else if (b->is_failed)
+      *what = "more than 1 GiB";
+    else
+      continue;
     lua_settop(L, top);
-    *what = w.what;
     return false;
   }
   return true;

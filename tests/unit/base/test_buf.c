@@ -248,6 +248,19 @@ static void a_message_over_the_maximum_fails_and_the_next_one_works(void **state
   builder_fini(&b);
 }
 
+static void bytes_over_the_maximum_fail_the_message_unread(void **state) {
+  (void)state;
+  struct builder b = {0};
+  struct slice s;
+  builder_begin(&b);
+  builder_byte(&b, 'x');
+  builder_add(&b, "x", (size_t)BUF_MAX + 1);
+  builder_add(&b, "more", 4);
+  assert_false(builder_commit(&b, &s));
+  assert_slice(build(&b, "next"), "next");
+  builder_fini(&b);
+}
+
 static void the_longest_message_is_exactly_the_maximum(void **state) {
   (void)state;
   struct builder b = {0};
@@ -359,6 +372,7 @@ int main(void) {
       cmocka_unit_test(rewind_lets_go_of_a_block_made_for_one_long_message),
       cmocka_unit_test(fini_leaves_a_builder_that_works_again),
       cmocka_unit_test(a_message_over_the_maximum_fails_and_the_next_one_works),
+      cmocka_unit_test(bytes_over_the_maximum_fail_the_message_unread),
       cmocka_unit_test(the_longest_message_is_exactly_the_maximum),
       cmocka_unit_test(misuse_is_noticed),
       cmocka_unit_test(what_was_given_away_never_changes),

@@ -1329,6 +1329,41 @@ static void a_table_twice_is_no_cycle(void **state) {
   lua_settop(L, MT);
 }
 
+/* A message that has all but `room` of the bytes it may have. None of them is touched. */
+static void begin_full(struct builder *b, size_t room) {
+  builder_begin(b);
+  buf_unref(b->buf);
+  b->buf = buf_new(BUF_MAX);
+  b->start = 0;
+  b->end = (uint32_t)(BUF_MAX - room);
+}
+
+static void too_much_is_refused_at_once(void **state) {
+  (void)state;
+  static const char *const values[] = {
+      "('x'):rep(100)",
+      "{('x'):rep(100)}",
+      "{a = {b = ('x'):rep(100)}}",
+      /* the first key out of order comes when the message is over already */
+      "(function() local t = {('x'):rep(100)} t[3], t[2] = 3, 2 return t end)()",
+      "(function() local t = {1, ('x'):rep(100)} t[4], t[3] = 4, 3 return t end)()",
+      /* 2^60 leaves, if anybody went on counting */
+      "(function() local t = {('x'):rep(100)} for _ = 1, 60 do t = {t, t} end return t end)()",
+  };
+  for (size_t i = 0; i < COUNT(values); i++) {
+    struct builder b = {0};
+    struct json_writer w;
+    push(values[i]);
+    begin_full(&b, 50);
+    json_writer_init(&w, &b, lua_topointer(L, MT));
+    assert_false(json_write(L, &w, -1));
+    assert_string_equal(w.error, "a text longer than 1 GiB");
+    builder_abort(&b);
+    builder_fini(&b);
+    lua_settop(L, MT);
+  }
+}
+
 static void any_index_can_be_written(void **state) {
   (void)state;
   struct builder b = {0};
@@ -1644,6 +1679,7 @@ int main(void) {
       cmocka_unit_test(values_have_a_form_or_an_error),
       cmocka_unit_test(cycles_end),
       cmocka_unit_test(a_table_twice_is_no_cycle),
+      cmocka_unit_test(too_much_is_refused_at_once),
       cmocka_unit_test(any_index_can_be_written),
       cmocka_unit_test(raw_text_is_checked),
       cmocka_unit_test(random_values_come_back),
