@@ -1,6 +1,7 @@
 --- Consumers: the classes that apps declare, and what they may declare.
 local call = require("perigee.call")
 local channel = require("perigee.channel")
+local config = require("perigee.config")
 local core = require("perigee.core")
 local ctx = require("perigee.ctx")
 local discover = require("perigee.discover")
@@ -196,6 +197,10 @@ local function check_limits(limits, level)
     end
     if math.type(value) ~= "integer" or value < 1 then
       error(("perigee.consumer: limit '%s' must be a whole number above 0"):format(key), level + 1)
+    end
+    local max = config.by_name["max_" .. key].max -- beyond it C would count wrongly
+    if value > max then
+      error(("perigee.consumer: limit '%s' must be at most %d"):format(key, max), level + 1)
     end
   end
 end

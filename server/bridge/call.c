@@ -409,13 +409,16 @@ static int failed_body(lua_State *L) {
 /* ---- how many at once ------------------------------------------------------------------------ */
 
 void call_weigh(struct conn *conn) {
+  if (!ws_is_open(conn)) return; /* or the peer's close frame would not be read */
   struct peer *p = peer_of(conn);
-  uint32_t most = p->consumer->limits.calls, held = p->calls + p->n_queued;
+  const struct consumer *c = p->consumer;
+  uint32_t most = c->limits.calls, held = p->calls + p->n_queued;
   /* Calls that wait for the client cannot end while it is not read: they do not count, up to a
    * point, or a client that never answers could pile them up. Hooks, events and spawned functions
    * wait for it too, and are no calls: on_peer may be more than held. */
   uint32_t busy = held > p->on_peer ? held - p->on_peer : 0;
-  if (busy >= most || held >= most * ON_PEER_FACTOR) {
+  uint64_t factor = p->on_peer ? ON_PEER_FACTOR : 1;
+  if (busy >= most || held >= most * factor || p->queued_bytes > c->ws.message * factor) {
     if (!(conn->pauses & PAUSE_CALLS)) metric_add(&conn->worker->metrics.call_pauses, 1);
     conn_pause(conn, PAUSE_CALLS);
   } else {
@@ -426,7 +429,7 @@ void call_weigh(struct conn *conn) {
 void call_on_peer(struct conn *conn, int change) {
   struct peer *p = peer_of(conn);
   p->on_peer = (uint32_t)((int)p->on_peer + change);
-  if (ws_is_open(conn)) call_weigh(conn);
+  call_weigh(conn);
 }
 
 /* ---- the task -------------------------------------------------------------------------------- */
@@ -610,7 +613,8 @@ static void call_batch(struct host *h, struct conn *conn, const char *text, size
   struct consumer *consumer = peer_of(conn)->consumer;
   int most = (int)consumer->limits.batch;
   char *copy = mem_dup(text, n);
-  struct envelope_span *members = mem_alloc(((size_t)most + 1) * sizeof *members);
+  size_t room = n / 2 < (size_t)most ? n / 2 + 1 : (size_t)most; /* a member and what ends it */
+  struct envelope_span *members = mem_alloc(room * sizeof *members);
   const char *error;
   size_t at;
   int count = envelope_split(copy, n, members, most, &error, &at);

@@ -541,7 +541,7 @@ static void begin_receive(struct host *h, struct conn *conn, bool is_binary, con
   p->calls++;
   task_run(t, receive_body);
   conn = worker_conn(&h->worker, id);
-  if (conn && p->calls) call_weigh(conn);
+  if (conn) call_weigh(conn);
 }
 
 static void deliver(struct conn *conn, bool is_binary, const uint8_t *data, size_t n) {
@@ -578,6 +578,7 @@ static void enqueue(struct conn *conn, bool is_binary, const uint8_t *data, size
   while (*end) end = &(*end)->next; /* a handful: limits.calls bounds it */
   *end = q;
   p->n_queued++;
+  p->queued_bytes += n;
   call_weigh(conn);
 }
 
@@ -588,6 +589,7 @@ static void drop_queued(struct peer *p) {
     free(q);
   }
   p->n_queued = 0;
+  p->queued_bytes = 0;
 }
 
 /* What is meant for the call that runs must not queue behind it: the client's answer to a call of
@@ -614,10 +616,11 @@ void dispatch_turn(struct host *h) {
       if (!q || p->calls) break;
       p->queued = q->next;
       p->n_queued--;
+      p->queued_bytes -= q->len;
       deliver(conn, q->is_binary, q->data, q->len);
       free(q);
     }
-    if (conn && ws_is_open(conn)) call_weigh(conn);
+    if (conn) call_weigh(conn);
   }
   free(ids);
 }

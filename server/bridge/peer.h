@@ -20,8 +20,9 @@ struct peer {
   };
   char
       *head; /* owned: "address port scheme host\r\n" and the raw head of a WebSocket's handshake */
-  char *answer_lines; /* owned: header lines for the answer in progress (cookies), or NULL */
-  uint32_t requests;  /* HTTP requests so far */
+  char *answer_lines;  /* owned: header lines for the answer in progress (cookies), or NULL */
+  size_t queued_bytes; /* of the messages in queued */
+  uint32_t requests;   /* HTTP requests so far */
   uint32_t head_len;
   uint32_t calls;       /* in flight */
   uint32_t on_peer;     /* of those: wait for an answer of the client's */

@@ -580,13 +580,18 @@ static bool can_yield(const struct task *t) {
   return lua_isyieldable(t->co);
 }
 
+/* A century is as good as for ever, and fits. */
+static uint64_t milliseconds(double seconds) {
+  return seconds > 0 ? (uint64_t)ceil((seconds < 3e9 ? seconds : 3e9) * 1000) : 0;
+}
+
 static void begin_limit(lua_State *L, struct task *t) {
   if (t->has_waited || !t->kind->limit || deadline_is_set(&t->limit)) return;
   struct worker *w = &t->host->worker;
   t->stop_seconds = t->kind->limit(L, t);
   if (t->stop_seconds <= 0) return;
   t->limit.fire = on_limit;
-  deadline_set(&w->deadlines, &t->limit, worker_now(w) + (uint64_t)(t->stop_seconds * 1000));
+  deadline_set(&w->deadlines, &t->limit, worker_now(w) + milliseconds(t->stop_seconds));
 }
 
 int l_park(lua_State *L) {
@@ -612,10 +617,8 @@ int l_park(lua_State *L) {
   begin_limit(L, t);
   if (has_deadline) {
     struct worker *w = &t->host->worker;
-    /* a century is as good as for ever, and fits */
-    double ms = seconds > 0 ? ceil((seconds < 3e9 ? seconds : 3e9) * 1000) : 0;
     t->deadline.fire = on_deadline;
-    deadline_set(&w->deadlines, &t->deadline, worker_now(w) + (uint64_t)ms);
+    deadline_set(&w->deadlines, &t->deadline, worker_now(w) + milliseconds(seconds));
   }
   lua_settop(L, 0);
   t->state = TASK_WAITING;

@@ -25,6 +25,10 @@ describe("calls of one connection", function()
         log[#log + 1] = name .. " hears " .. tostring(answer)
         return answer
       end)
+      C:rpc_method("leave", function(ctx)
+        ctx:close(4001)
+        perigee.sleep(1)
+      end)
       C:rpc_method("fail", function()
         perigee.sleep(1)
         return nil + 1
@@ -153,6 +157,19 @@ describe("calls of one connection", function()
       assert.equal(20, #log)
       assert.equal("10 ends", log[20])
     end)
+
+    it("queue up to the bytes of one message as well", function()
+      given { strict_ordering = true, limits = { message = 1000 } }
+      local long = rig.notification("n", '["' .. ("x"):rep(600) .. '"]')
+      local pauses = core.metrics().call_pauses
+      send(m("a", 1), long)
+      assert.equal(pauses, core.metrics().call_pauses)
+      send(long, m("b"))
+      assert.equal(pauses + 1, core.metrics().call_pauses)
+      app:advance(2)
+      assert.equal(8, #log)
+      assert.equal("b ends", log[8])
+    end)
   end)
 
   describe("in flight", function()
@@ -200,6 +217,15 @@ describe("calls of one connection", function()
       given { limits = { calls = 2 } }
       for i = 1, 20 do send(rig.request("ask", ('["%d"]'):format(i), tostring(i))) end
       assert.equal(8, #log)
+    end)
+
+    it("do not keep the answer to a close frame from being read", function()
+      given { limits = { calls = 1 } }
+      local closed = core.metrics().connections_closed
+      send(rig.request("leave", nil, "1"))
+      assert.equal(4001, client:expect_close(0))
+      rig.settle()
+      assert.equal(closed + 1, core.metrics().connections_closed)
     end)
 
     it("leave the connection as it was when all have ended", function()
