@@ -390,7 +390,7 @@ M.apps = {}
 ---@param apps perigee.App[]
 ---@return table[]
 function M.routes(apps)
-  local items, records, owners, folders = livepage.routes(), {}, {}, {}
+  local items, records, owners, folders = {}, {}, {}, {}
   for _, app in ipairs(apps) do
     for _, record in ipairs(app.consumers) do
       local key = record.is_plain and "routes " .. record.path or record.path
@@ -408,9 +408,10 @@ function M.routes(apps)
       folders[#folders + 1] = { kind = "public", prefix = "/" .. app.name .. "/", dir = app.dir .. "/public" }
     end
   end
-  local found = routes.collect(records)
-  table.move(found, 1, #found, #items + 1, items)
-  table.move(folders, 1, #folders, #items + 1, items)
+  -- routes name their consumer by its place in this list, so nothing goes in front
+  for _, more in ipairs { routes.collect(records), folders, livepage.routes() } do
+    table.move(more, 1, #more, #items + 1, items)
+  end
   return items
 end
 

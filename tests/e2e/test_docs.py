@@ -66,6 +66,14 @@ def test_contents_are_complete(name):
     assert linked == [section.heading for section in document.sections if section.level == 2]
 
 
+@pytest.mark.parametrize("name, folder, pattern", [("server/README.md", "server", "*/*.c"), ("lua/README.md", "lua/perigee", "*.lua")])
+def test_every_room_is_listed(name, folder, pattern):
+    document = DOCUMENTS[NAMES.index(name)]
+    linked = {(document.path.parent / target.partition("#")[0]).resolve() for _, target in document.links}
+    missing = [str(path.relative_to(ROOT)) for path in sorted((ROOT / folder).glob(pattern)) if path not in linked]
+    assert not missing, f"{name} does not say what these are:\n" + "\n".join(missing)
+
+
 def test_first_app_is_short():
     app = DOCUMENTS[NAMES.index("README.md")].files()["apps/hello/init.lua"]
     assert len(app.splitlines()) <= 22  # twenty, its name and a line between
