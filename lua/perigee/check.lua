@@ -194,20 +194,28 @@ function Checking:load(place)
   self:add_message(report.text(result), "load")
 end
 
---- Two consumers on one path, within an app or between two.
+--- Two consumers on one path, within an app or between two; two handlers of one route.
 ---@param apps perigee.App[]
 function Checking:routes(apps)
-  local owners = {}
+  local owners, is_double = {}, false
   for _, one in ipairs(apps) do
     for _, record in ipairs(one.consumers) do
-      local other = owners[record.path]
+      local key = record.is_plain and "routes " .. record.path or record.path
+      local other = owners[key]
       if other then
-        self:add_message(("%s: two consumers on the path %s: the other is at %s"):format(
-          record.place, record.path, other.place), "load")
+        is_double = true
+        self:add_message(("%s: two %s on the path %s: the other is at %s"):format(record.place,
+          record.is_plain and "perigee.http_routes" or "consumers", record.path, other.place), "load")
       end
-      owners[record.path] = record
+      owners[key] = record
     end
   end
+  if is_double then return end
+  local ok, message = pcall(app.routes, apps)
+  if ok then return end
+  message = report.text(message)
+  local place = not report.position(message) and message:match("(%S+%.lua:%d+)$")
+  self:add_message(place and place .. ": " .. message or message, "load")
 end
 
 ---@param names string[]

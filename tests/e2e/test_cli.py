@@ -286,6 +286,7 @@ def test_routes(tmp_path):
 C:rpc_method("buy", { doc = "Buys. At once.", params = { { "what", "string" }, { "n", { "integer?", min = 1 } } }, http = false },
   function(_, what, n) return what, n end)
 C:rpc_notification("look", function(_, ...) return ... end)
+C:get("orders/:id", { doc = "One order." }, function() return "" end)
 return C"""), "shop/public/index.html": "<p>shop"})
     shown = run("routes", cwd=tmp_path)
     assert shown.returncode == 0 and shown.stderr == ""
@@ -293,10 +294,12 @@ return C"""), "shop/public/index.html": "<p>shop"})
     assert re.search(r"(?m)^  ping\(\) +ws http +Answers\.$", shown.stdout)
     assert re.search(r"(?m)^  buy\(what: string, n: integer\?\) +ws +Buys\.$", shown.stdout)
     assert re.search(r"(?m)^  look\(\.\.\.\) +notification, ws http$", shown.stdout)
+    assert re.search(r"(?m)^  GET /shop/orders/:id +plain http +One order\.$", shown.stdout)
     assert "/shop/  files of apps/shop/public" in shown.stdout and "/echo" in shown.stdout
     told = {one["path"]: one for one in json.loads(run("routes", "--json", cwd=tmp_path).stdout)}
     buy = told["/shop"]["methods"][1]
     assert buy["params"][1] == {"name": "n", "required": False, "schema": {"type": ["integer", "null"], "minimum": 1}}
+    assert [(one["verb"], one["path"]) for one in told["/shop"]["routes"]] == [("GET", "/shop/orders/:id")]
     assert buy["transports"] == ["websocket"] and told["/shop"]["versions"] == ["2.0", "1.0"]
     assert "/echo" not in run("routes", "/shop", cwd=tmp_path).stdout
     assert "At once." in run("routes", "shop", "buy", cwd=tmp_path).stdout

@@ -99,6 +99,15 @@ describe("check", function()
     }))
   end)
 
+  it("knows both handlers of a route", function()
+    local seen = problems {
+      ["a/init.lua"] = FINE:format('C:get("/x", function() end)'),
+      ["b/init.lua"] = FINE:format('C:get("/x", function() end)'),
+    }
+    assert.equal(1, #seen)
+    rig.has("b/init.lua:3 error two handlers for GET /x", seen[1])
+  end)
+
   it("passes what loading warns of on", function()
     local seen = problems { ["a/init.lua"] = FINE:format("function C:conect() end") }
     assert.equal(1, #seen)

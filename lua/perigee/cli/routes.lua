@@ -2,6 +2,7 @@
 local check = require("perigee.check")
 local core = require("perigee.core")
 local discover = require("perigee.discover")
+local routes = require("perigee.routes")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -39,6 +40,17 @@ local function methods_of(record)
   return list
 end
 
+--- Plain HTTP handlers, as declared.
+---@param record perigee.Record
+---@return perigee.Route[]
+local function routes_of(record)
+  local list = {}
+  for _, path in ipairs(record.route_order) do
+    for _, verb in ipairs(routes.verbs_of(record, path)) do list[#list + 1] = record.routes[path][verb] end
+  end
+  return list
+end
+
 ---@param info perigee.MethodInfo
 ---@return string
 local function transports(info)
@@ -51,6 +63,7 @@ end
 ---@return table
 local function as_json(record)
   local object = {
+    routes = setmetatable({}, core.array_mt), plain = record.is_plain,
     path = record.path, app = record.app, place = record.place, raw = record.options.raw or false,
     versions = setmetatable({}, core.array_mt),
     methods = setmetatable({}, core.array_mt), notifications = setmetatable({}, core.array_mt),
@@ -61,21 +74,37 @@ local function as_json(record)
   for _, info in ipairs(methods_of(record)) do
     table.insert(info.is_notification and object.notifications or object.methods, info)
   end
+  for i, route in ipairs(routes_of(record)) do
+    object.routes[i] = {
+      verb = route.verb, path = route.path, doc = route.doc, place = route.place, timeout = route.timeout,
+      permission = route.permission ~= nil,
+    }
+  end
   return object
 end
 
---- A table of methods, one a line.
----@param infos perigee.MethodInfo[]
-local function print_methods(infos)
+--- What a list tells of a method or route besides its name: the first sentence of its doc.
+---@param one { doc: string?, deprecated: boolean?, permission: any }
+---@return string
+local function notes_of(one)
+  local notes = { one.doc and (one.doc:match("^[^\n]-%.%f[%s]") or one.doc:match("^[^\n]+")) }
+  if one.deprecated then table.insert(notes, 1, "(deprecated)") end
+  if one.permission then table.insert(notes, 1, "(needs a permission)") end
+  return table.concat(notes, " ")
+end
+
+--- A table of methods and routes, one a line.
+---@param record perigee.Record
+local function print_methods(record)
   local rows, wide = {}, 0
-  for i, info in ipairs(infos) do
-    local notes = { info.doc and (info.doc:match("^[^\n]-%.%f[%s]") or info.doc:match("^[^\n]+")) }
-    if info.deprecated then table.insert(notes, 1, "(deprecated)") end
-    if info.permission then table.insert(notes, 1, "(needs a permission)") end
-    rows[i] = { signature(info), (info.is_notification and "notification, " or "") .. transports(info),
-      table.concat(notes, " ") }
-    wide = math.max(wide, math.min(#rows[i][1], 40))
+  for _, info in ipairs(methods_of(record)) do
+    rows[#rows + 1] = { signature(info), (info.is_notification and "notification, " or "") .. transports(info),
+      notes_of(info) }
   end
+  for _, route in ipairs(routes_of(record)) do
+    rows[#rows + 1] = { ("%s %s"):format(route.verb, route.path), "plain http", notes_of(route) }
+  end
+  for _, row in ipairs(rows) do wide = math.max(wide, math.min(#row[1], 40)) end
   for _, row in ipairs(rows) do
     io.stdout:write(((("  %-" .. wide .. "s  %-16s  %s"):format(table.unpack(row))):gsub("%s+$", "")), "\n")
   end
@@ -87,7 +116,7 @@ local function print_consumer(record)
   if record.options.raw then
     io.stdout:write("  no JSON-RPC on its sockets: every frame goes to receive\n")
   end
-  print_methods(methods_of(record))
+  print_methods(record)
 end
 
 --- Everything about one method.
