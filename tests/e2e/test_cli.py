@@ -16,7 +16,7 @@ import pytest
 from server import BINARY, PATIENCE, Server, apps_folder, environment, run
 from wire import call_http, call_text, fetch, post
 
-VERBS = ["new", "dev", "serve", "check", "test", "call", "routes", "config", "version", "help"]
+VERBS = ["new", "dev", "serve", "check", "test", "call", "routes", "config", "completion", "version", "help"]
 
 
 # ---- every command --------------------------------------------------------------------------------
@@ -567,6 +567,128 @@ def test_call_colours(everything):
     assert "\x1b" not in call(everything, "echo", "echo", value).stdout
     hostile = on_a_terminal("call", url, "echo", '"\\u001b[2J\\u009b"', NO_COLOR="1")
     assert hostile == '"\\u001b[2J\\u009b"\n'
+
+
+# ---- completion and manual ------------------------------------------------------------------------
+
+def completion(shell, folder):
+    path = folder / f"perigee.{shell}"
+    made = run("completion", shell)
+    assert made.returncode == 0 and made.stderr == ""
+    path.write_text(made.stdout)
+    return path
+
+
+# what is typed, and what is offered for its last word
+COMPLETIONS = [
+    (["se"], ["serve"]),
+    (["serve", "--log-l"], ["--log-level"]),
+    (["serve", "--log-level", "d"], ["debug"]),
+    (["config", "max_b"], ["max_batch", "max_body"]),
+    (["completion", "z"], ["zsh"]),
+    (["help", "ch"], ["check"]),
+    (["check", "pro"], ["project"]),
+    (["call", "--config", "pro"], ["project", "prose"]),
+    (["new", "--t"], ["--types"]),
+    (["call", "--js"], ["--json"]),
+]
+
+
+@pytest.fixture
+def folder_to_complete(tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "prose").write_text("a file")
+    return tmp_path
+
+
+@pytest.mark.parametrize("words, offered", COMPLETIONS, ids=lambda value: " ".join(value))
+def test_completion_in_bash(folder_to_complete, words, offered):
+    script = f"""source {completion("bash", folder_to_complete)}
+        COMP_WORDS=(perigee "$@"); COMP_CWORD=$#; _perigee; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    told = subprocess.run(["bash", "-c", script, "-", *words], cwd=folder_to_complete, capture_output=True, text=True)
+    assert told.stderr == "" and sorted(told.stdout.split()) == offered
+
+
+@pytest.mark.parametrize("words, offered", COMPLETIONS, ids=lambda value: " ".join(value))
+def test_completion_in_fish(folder_to_complete, words, offered):
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed")
+    script = f'source {completion("fish", folder_to_complete)}; complete -C "perigee {" ".join(words)}"'
+    told = subprocess.run(["fish", "--no-config", "-c", script], cwd=folder_to_complete, capture_output=True, text=True,
+                          env={**os.environ, "HOME": str(folder_to_complete)})
+    found = sorted(line.split("\t")[0].rstrip("/") for line in told.stdout.splitlines())
+    assert told.stderr == "" and found == offered
+
+
+def test_completion_in_zsh(folder_to_complete):
+    """It loads, and a tab in a shell that has it writes the rest of the word."""
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not installed")
+    completion("zsh", folder_to_complete).rename(folder_to_complete / "_perigee")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(["zsh", "-f", "-i"], cwd=folder_to_complete, stdin=theirs, stdout=theirs, stderr=theirs,
+                               start_new_session=True, env={**os.environ, "TERM": "dumb", "HOME": str(folder_to_complete)})
+    os.close(theirs)
+    shown = b""
+
+    def until_shown(text):
+        nonlocal shown
+        while text not in shown:
+            chunk = os.read(ours, 65536)
+            assert chunk, shown
+            shown += chunk
+        shown = shown.split(text, 1)[1]
+
+    os.write(ours, b"PS1='re''ady> '; fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D\n")
+    until_shown(b"ready> ")
+    for words, offered in COMPLETIONS:
+        if len(offered) == 1 and words[0] != "check":
+            rest = offered[0][len(words[-1]):].encode()
+            os.write(ours, " ".join(["perigee", *words]).encode() + b"\t")
+            until_shown(words[-1].encode() + rest)
+            os.write(ours, b"\x15\n")
+            until_shown(b"ready> ")
+    os.write(ours, b"exit\n")
+    with contextlib.suppress(OSError):
+        while os.read(ours, 65536):
+            pass
+    os.close(ours)
+    assert process.wait(PATIENCE) == 0
+
+
+def test_completion_of_another_shell():
+    ended = run("completion", "fsh")
+    assert ended.returncode == 2 and "did you mean 'fish'?" in ended.stderr
+    assert run("completion").returncode == 2
+
+
+def test_manual_page(tmp_path):
+    """Every command, flag and setting is in it, and troff has nothing to say against it."""
+    page = run("help", "--man").stdout
+    for verb in VERBS:
+        assert re.search(rf"(?m)^\.SS {verb}$", page)
+    for name in json.loads(run("config", "--json").stdout):
+        assert f"\\fB{name}, " in page
+    (tmp_path / "perigee.1").write_text(page)
+    if not shutil.which("groff"):
+        pytest.skip("groff is not installed")
+    shown = subprocess.run(["groff", "-man", "-ww", "-Tutf8", "-P-cbou", "-rLL=100n", tmp_path / "perigee.1"], capture_output=True, text=True)
+    assert shown.returncode == 0 and shown.stderr == "", shown.stderr
+    assert "--max-body SIZE" in shown.stdout and "perigee call: no answer came." in shown.stdout
+
+
+def test_install(tmp_path):
+    """The program, its manual and its completion land where they are looked for."""
+    installed = subprocess.run(["cmake", "--install", str(BINARY.parent), "--prefix", str(tmp_path)], capture_output=True, text=True,
+                               env=environment())
+    assert installed.returncode == 0, installed.stderr
+    files = files_below(tmp_path)
+    assert files["share/man/man1/perigee.1"].startswith(b".TH PERIGEE 1")
+    assert b"complete -o filenames -F _perigee perigee" in files["share/bash-completion/completions/perigee"]
+    assert files["share/zsh/site-functions/_perigee"].startswith(b"#compdef perigee\n")
+    assert b"complete -c perigee" in files["share/fish/vendor_completions.d/perigee.fish"]
+    version = subprocess.run([tmp_path / "bin/perigee", "version"], capture_output=True, text=True, env=environment())
+    assert version.stdout == run("version").stdout
 
 
 # ---- a newcomer -----------------------------------------------------------------------------------

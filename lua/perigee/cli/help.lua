@@ -19,12 +19,17 @@ local M = {
   summary = "show this text, or the help of a command",
   usage = "perigee help [COMMAND]",
   about = "Shows the commands, or the help of one of them.",
-  examples = { "perigee help serve" },
+  examples = { "perigee help serve", "perigee help --man | man -l -" },
+  flags = { { name = "--man", doc = "Print the manual page, as troff." } },
   completes = "verb",
   run = function(args)
     local cli = require("perigee.cli")
     local parsed, code = cli.read("help", args, 1)
     if not parsed then return code end
+    if parsed.options.man then
+      io.stdout:write(require("perigee.cli.manual").text())
+      return 0
+    end
     local verb = parsed.words[1]
     if verb then
       for _, name in ipairs(cli.verbs) do
@@ -40,7 +45,7 @@ local M = {
       "Usage: perigee COMMAND [flags]\n\n",
     }
     for _, name in ipairs(cli.verbs) do
-      lines[#lines + 1] = ("  %-10s %s\n"):format(name, cli.command(name).summary)
+      lines[#lines + 1] = ("  %-11s %s\n"):format(name, cli.command(name).summary)
     end
     lines[#lines + 1] = "\n'perigee COMMAND --help' tells more about one.\n"
     io.stdout:write(table.concat(lines))

@@ -20,7 +20,7 @@ local M = {}
 ---function that returns an exit code and may wait, with the settings of the worker it runs on
 
 --- Verbs in the order help shows them; each is a file in this folder.
-M.verbs = { "new", "dev", "serve", "check", "test", "call", "routes", "config", "version", "help" }
+M.verbs = { "new", "dev", "serve", "check", "test", "call", "routes", "config", "completion", "version", "help" }
 
 ---@param verb string
 ---@return perigee.Command
