@@ -300,8 +300,10 @@ static bool run_crews(struct control *c) {
 static int serve(struct control *c) {
   const struct settings *s = &c->settings;
   bool is_good;
-  log_open(STDERR_FILENO, s->log_level, s->log_format,
-           s->log_format == LOG_TEXT && isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
+  const char *no_color = getenv("NO_COLOR");
+  log_open(STDERR_FILENO, s->log_level,
+           s->is_dev && s->log_format == LOG_TEXT ? LOG_DEV : s->log_format,
+           isatty(STDERR_FILENO) && !(no_color && *no_color));
   c->n = s->workers;
   layer_init(&c->layer, c->n, s->shared_memory);
   c->store = store_new();

@@ -1,5 +1,6 @@
 --- Tells people and logs that the server listens, and what it serves.
 local app = require("perigee.app")
+local console = require("perigee.console")
 local core = require("perigee.core")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
@@ -20,6 +21,7 @@ function M.listening(listeners)
   for _, at in ipairs(listeners) do
     core.log("info", "listening", { url = "http://" .. authority(at.address, at.port) })
   end
+  console.authority = authority(listeners[1].address, listeners[1].port)
   signals.emit("server_started", {})
   if not core.is_dev then return end
   local base = "http://" .. authority(listeners[1].address, listeners[1].port)

@@ -3,6 +3,7 @@
 --- still be undone until `keep`: server/bridge/reload.h.
 local app = require("perigee.app")
 local call = require("perigee.call")
+local console = require("perigee.console")
 local consumer = require("perigee.consumer")
 local core = require("perigee.core")
 local handover = require("perigee.handover")
@@ -51,6 +52,7 @@ end
 ---@param dir string
 function M.load(places, dir)
   local apps = {}
+  console.open()
   for i, place in ipairs(places) do apps[i] = app.load(place) end
   if #apps == 0 then
     error(("no apps in %s: an app is a folder with an init.lua, or a file NAME.lua"):format(dir), 0)

@@ -128,6 +128,58 @@ local function bury(co, message)
   return trace
 end
 
+--- Values as a developer wants to see them: one line, and nothing of the app's runs for it.
+---@param value any
+---@return string
+local function show_value(value)
+  local kind = type(value)
+  if kind == "string" then
+    local text = ("%q"):format(value:sub(1, 60)):gsub("\\\n", "\\n")
+    return #value > 60 and ("%s… (%d bytes)"):format(text, #value) or text
+  elseif kind == "table" and getmetatable(value) == nil or getmetatable(value) == core.array_mt then
+    local ok, text = pcall(core.json_encode, value)
+    if ok and text and #text <= 100 then return text end
+    local n = 0
+    for _ in next, value do n = n + 1 end
+    return ("a table of %d"):format(n)
+  elseif kind == "table" or kind == "userdata" then
+    if value == core.null then return "null" end
+    local mt = debug.getmetatable(value)
+    local name = type(mt) == "table" and rawget(mt, "__name")
+    return type(name) == "string" and name or "a " .. kind
+  elseif kind == "function" or kind == "thread" then
+    return "a " .. kind
+  end
+  return tostring(value)
+end
+
+local LOCALS <const> = 12
+
+--- Local variables where a dead coroutine failed: in the innermost function of an app.
+---@param co thread
+---@return { name: string, value: string }[]
+local function locals_of(co)
+  local level = 0
+  local info = debug.getinfo(co, level, "Sl")
+  while info and not (source(info.short_src) and info.currentline > 0) do
+    level = level + 1
+    info = debug.getinfo(co, level, "Sl")
+  end
+  local found, at = {}, {}
+  for i = 1, info and 200 or 0 do
+    local name, value = debug.getlocal(co, level, i)
+    if not name then break end
+    if not name:find("^%(") then -- of two of one name the inner one counts
+      at[name] = at[name] or #found + 1
+      found[at[name]] = { name = name, value = show_value(value) }
+    end
+  end
+  return table.move(found, 1, math.min(#found, LOCALS), 1, {})
+end
+
+--- Are local variables taken down? In dev; elsewhere they might hold secrets, and logs are kept.
+M.takes_locals = false
+
 ---@class perigee.Fault
 ---@field id string
 ---@field message string
@@ -135,6 +187,7 @@ end
 ---@field line? integer
 ---@field excerpt? string
 ---@field traceback string
+---@field locals? { name: string, value: string }[]
 
 --- Collects what is known of an error that escaped from app code.
 ---@param err any
@@ -147,8 +200,10 @@ function M.fault(err, co)
     local app_file, app_line = M.app_line(co, 2)
     if app_file then file, line = app_file, app_line end
   end
+  local locals = co and M.takes_locals and locals_of(co) or nil
   local trace = co and bury(co, message) or message
   return {
+    locals = locals,
     id = M.new_id(),
     message = message,
     file = file,
@@ -158,12 +213,20 @@ function M.fault(err, co)
   }
 end
 
+--- Shows faults in place of the log, if set.
+---@type fun(fault: perigee.Fault, event: string, fields: table<string, any>)?
+M.show = nil
+
 --- Logs a fault as one block.
 ---@param fault perigee.Fault
 ---@param event string
 ---@param fields? table<string, any>
 function M.log(fault, event, fields)
   core.count("faults")
+  if M.show then
+    M.show(fault, event, fields or {})
+    return
+  end
   local all = { error_id = fault.id, error = fault.message }
   for key, value in pairs(fields or {}) do all[key] = value end
   local block = fault.traceback

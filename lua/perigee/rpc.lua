@@ -12,6 +12,7 @@ local core = require("perigee.core")
 local errors = require("perigee.errors")
 local pending = require("perigee.pending")
 local report = require("perigee.report")
+local spelling = require("perigee.spelling")
 
 local E = core.envelope
 local codes = errors.codes
@@ -107,10 +108,12 @@ local function not_found(record, bits, method)
       limit = "method", max = record.limits.method,
     }))
   end
-  if is_notification(bits) then
-    core.log("debug", "unknown notification", { path = record.path, method = method })
-    return nil, E.SILENT
-  end
+  local what, registry = "method", record.requests
+  if is_notification(bits) then what, registry = "notification", record.notifications end
+  core.log(core.is_dev and "warn" or "debug", "unknown " .. what, {
+    path = record.path, method = method, did_you_mean = core.is_dev and spelling.nearest(method, registry.order) or nil,
+  })
+  if what == "notification" then return nil, E.SILENT end
   local err = errors.wire(codes.method_not_found, nil, { method = method })
   local known = core.is_dev and record.requests.all[method]
   if known and not known.hidden then -- elsewhere it must not be told from one that does not exist

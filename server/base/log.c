@@ -39,6 +39,10 @@ bool log_is_on(enum log_level level) {
   return (int)level <= atomic_load_explicit(&out.level, memory_order_relaxed);
 }
 
+const char *log_level_name(enum log_level level) {
+  return names[level];
+}
+
 int log_level_from_name(const char *name) {
   for (int i = 0; i < LOG_LEVELS; i++)
     if (strcmp(name, names[i]) == 0) return i;
@@ -96,9 +100,13 @@ bool log_begin(struct log_line *l, enum log_level level, const char *event) {
   struct tm tm;
   char stamp[64];
   clock_gettime(CLOCK_REALTIME, &now);
-  gmtime_r(&now.tv_sec, &tm);
-  size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
-  snprintf(stamp + n, sizeof stamp - n, ".%03ldZ", now.tv_nsec / 1000000);
+  bool is_dev = out.format == LOG_DEV;
+  if (is_dev)
+    localtime_r(&now.tv_sec, &tm);
+  else
+    gmtime_r(&now.tv_sec, &tm);
+  size_t n = strftime(stamp, sizeof stamp, is_dev ? "%H:%M:%S" : "%Y-%m-%dT%H:%M:%S", &tm);
+  snprintf(stamp + n, sizeof stamp - n, is_dev ? ".%03ld" : ".%03ldZ", now.tv_nsec / 1000000);
   l->len = 0;
   l->is_cut = false;
   if (out.format == LOG_JSON) {
@@ -151,7 +159,7 @@ static bool is_plain(const char *s, size_t n) {
 void log_bytes(struct log_line *l, const char *key, const char *value, size_t n) {
   size_t mark = l->len;
   put_key(l, key);
-  if (out.format == LOG_TEXT && has_room(l, n) && is_plain(value, n)) {
+  if (out.format != LOG_JSON && has_room(l, n) && is_plain(value, n)) {
     put(l, value, n);
     return;
   }

@@ -19,7 +19,11 @@
  * mix. Values are escaped: nothing a client sends can forge a line. Any thread. */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_LEVELS };
-enum log_format { LOG_TEXT, LOG_JSON };
+enum log_format {
+  LOG_TEXT,
+  LOG_JSON,
+  LOG_DEV, /* text with the time of day only, for who sits in front of it */
+};
 
 struct log_line {
   size_t len;
@@ -27,7 +31,7 @@ struct log_line {
   char text[8192];
 };
 
-/* Call once before threads start. fd stays the caller's. is_coloured is for LOG_TEXT only. */
+/* Call once before threads start. fd stays the caller's. is_coloured is not for LOG_JSON. */
 void log_open(int fd, enum log_level level, enum log_format format, bool is_coloured);
 void log_set_level(enum log_level level);
 /* Lines of this thread say which worker it is. */
@@ -35,6 +39,7 @@ void log_worker(unsigned index);
 bool log_is_on(enum log_level level);
 /* "error" "warn" "info" "debug" -> the level, or -1. */
 int log_level_from_name(const char *name);
+const char *log_level_name(enum log_level level);
 
 /* False when the level is off: then add no fields and do not end it. */
 bool log_begin(struct log_line *l, enum log_level level, const char *event);

@@ -429,6 +429,10 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "worker");
   lua_pushboolean(L, h->settings && h->settings->is_dev);
   lua_setfield(L, -2, "is_dev");
+  lua_pushstring(L, log_level_name(h->settings ? h->settings->log_level : LOG_INFO));
+  lua_setfield(L, -2, "log_level");
+  lua_pushstring(L, h->settings && h->settings->log_format == LOG_JSON ? "json" : "text");
+  lua_setfield(L, -2, "log_format");
   lua_pushinteger(L, h->settings && h->settings->call.method ? h->settings->call.method : 256);
   lua_setfield(L, -2, "max_method");
   return 1;

@@ -28,6 +28,11 @@ core.layer_timeout = nil
 --- Is this `perigee dev`?
 ---@type boolean
 core.is_dev = nil
+--- Least important level that is logged.
+---@type "error"|"warn"|"info"|"debug"
+core.log_level = nil
+---@type "text"|"json"
+core.log_format = nil
 --- Bytes that a method's name may have where a consumer does not say otherwise.
 ---@type integer
 core.max_method = nil

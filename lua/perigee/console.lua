@@ -1,0 +1,164 @@
+--- The console: in dev, what a developer sees of each call and of each error; elsewhere, with the log
+--- level debug, a log line per call.
+local call = require("perigee.call")
+local core = require("perigee.core")
+local report = require("perigee.report")
+local signals = require("perigee.signals")
+local uv = require("luv")
+
+local M = {}
+
+--- Where the server listens, "127.0.0.1:8080", once it does.
+---@type string?
+M.authority = nil
+
+local codes = { red = "31", yellow = "33", dim = "2", bold = "1" }
+local is_coloured = false
+
+---@param colour "red"|"yellow"|"dim"|"bold"
+---@param text string
+---@return string
+local function paint(colour, text)
+  return is_coloured and ("\27[%sm%s\27[0m"):format(codes[colour], text) or text
+end
+
+--- Writes lines in one piece; what clients sent must not steer the terminal.
+---@param text string
+local function say(text)
+  io.stderr:write(text)
+end
+
+---@param text string
+---@return string
+local function plain(text)
+  return (text:gsub("[%z\1-\8\11-\31\127]", "?"):gsub("\194[\128-\159]", "?")) -- C0 and C1
+end
+
+---@return string
+local function clock()
+  local seconds, micros = uv.gettimeofday()
+  return ("%s.%03d"):format(os.date("%H:%M:%S", seconds), micros // 1000)
+end
+
+-- ---- calls --------------------------------------------------------------------------------------
+
+--- Who called: the number of a connection, or "http".
+---@param ctx perigee.Ctx
+---@return string
+local function who(ctx)
+  if ctx.transport == "http" then return "http" end
+  return ("#%d"):format(ctx[1] & 0xffffff)
+end
+
+---@param seconds number
+---@return string
+local function duration(seconds)
+  if seconds < 0.01 then return ("%.1f ms"):format(seconds * 1000) end
+  if seconds < 1 then return ("%.0f ms"):format(seconds * 1000) end
+  return ("%.1f s"):format(seconds)
+end
+
+---@param ctx perigee.Ctx
+---@param seconds number
+---@param outcome string
+---@param colour? "red"|"yellow"
+local function say_call(ctx, seconds, outcome, colour)
+  local path = getmetatable(ctx).record.path
+  local line = ("%s  %-14s %-18s %-5s %8s  "):format(
+    clock(), plain(path), plain(ctx.method), who(ctx), duration(seconds))
+  outcome = plain(outcome):gsub("\n", " ")
+  say((colour and line .. paint(colour, outcome) or paint("dim", line .. outcome)) .. "\n")
+end
+
+---@param level "debug"|"info"
+local function log_call(level, ctx, seconds, outcome)
+  core.log(level, "call", {
+    path = getmetatable(ctx).record.path, method = ctx.method, conn = ("%x"):format(ctx[1]), transport = ctx.transport,
+    ms = math.floor(seconds * 1e6) / 1000, outcome = outcome,
+  })
+end
+
+---@param err perigee.Error|perigee.Fault
+---@return string
+local function outcome_of(err)
+  return ("%d %s%s"):format(err.code or -32000, err.traceback and "Internal error" or tostring(err.message),
+    err.id and "  " .. err.id or "")
+end
+
+-- ---- errors -------------------------------------------------------------------------------------
+
+--- The command that makes this call again, quoted for a shell.
+---@param ctx perigee.Ctx
+---@return string
+function M.command(ctx)
+  local function quote(text)
+    if text:find("^[%w_.,:=/@%%+-]+$") then return text end
+    return "'" .. plain(text):gsub("'", [['\'']]) .. "'"
+  end
+  local scope = ctx.scope
+  local target = scope and scope.raw_path .. (scope.query_string ~= "" and "?" .. scope.query_string or "")
+    or getmetatable(ctx).record.path
+  local words = { "perigee call", quote(M.authority
+    and ("%s://%s%s"):format(ctx.transport == "http" and "http" or "ws", M.authority, target) or target) }
+  words[#words + 1] = quote(ctx.method)
+  if type(ctx.params) == "table" and next(ctx.params) ~= nil then
+    words[#words + 1] = quote(core.json_encode(ctx.params) or "{}")
+  end
+  return table.concat(words, " ")
+end
+
+--- A log entry of an error as a block.
+---@param fault perigee.Fault
+---@param event string
+---@param fields table<string, any>
+local function say_fault(fault, event, fields)
+  local out = {}
+  local function add(text) out[#out + 1] = text end
+  local place = { event }
+  for _, key in ipairs { "path", "method", "signal" } do place[#place + 1] = fields[key] end
+  add(("%s  %s  %s"):format(clock(), paint("red", plain(table.concat(place, " "))), paint("dim", fault.id)))
+  add("  " .. paint("bold", plain(fault.message):gsub("\n", "\n  ")))
+  for line in (fault.excerpt or ""):gmatch("[^\n]+") do
+    line = "    " .. plain(line)
+    add(line:find("^    >") and paint("yellow", line) or paint("dim", line))
+  end
+  for _, one in ipairs(fault.locals or {}) do
+    add(("    %s = %s"):format(paint("dim", one.name), plain(one.value)))
+  end
+  for line in (fault.traceback:match("\nstack traceback:(.*)$") or ""):gmatch("[^\n]+") do
+    line = plain(line):gsub("^%s+", "    ")
+    if not line:find("%(%.%.%.tail calls%.%.%.%)") then add(paint("dim", line)) end
+  end
+  local ctx = call.ctx_of(core.running())
+  if ctx then
+    local ok, command = pcall(M.command, ctx)
+    if ok then add("  again: " .. command) end
+  end
+  say(table.concat(out, "\n") .. "\n")
+end
+
+-- ---- opening it ---------------------------------------------------------------------------------
+
+--- Shows calls from now on, if this server is to show them.
+function M.open()
+  local level = core.log_level
+  if not core.is_dev and level ~= "debug" or level == "warn" or level == "error" then return end
+  local show = function(ctx, seconds, outcome) log_call(core.is_dev and "info" or "debug", ctx, seconds, outcome) end
+  if core.is_dev and core.log_format == "text" then
+    local no_color = os.getenv("NO_COLOR")
+    is_coloured = uv.guess_handle(2) == "tty" and (no_color == nil or no_color == "") and os.getenv("TERM") ~= "dumb"
+    show = say_call
+    report.show = say_fault
+  end
+  report.takes_locals = core.is_dev
+  local owner = {}
+  signals.on(owner, "rpc_method_completed", function(event)
+    show(event.ctx, event.seconds, event.ctx.is_notification and "-" or "ok")
+  end)
+  signals.on(owner, "rpc_method_failed", function(event)
+    local err = event.error
+    show(event.ctx, event.seconds, outcome_of(err), err.traceback and "red" or "yellow")
+  end)
+end
+
+return M
