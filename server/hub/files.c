@@ -2,7 +2,7 @@
 /* files.c -- reads a public folder's files off the loop and answers GET and HEAD with them.
  *
  *   loop                          thread pool
- *   files_answer ───────────────▶ open, stat, first piece
+ *   files_answer ───────────────▶ open, choose the .gz beside it, stat, first piece
  *   head, first piece  ◀─────────
  *   drained ────────────────────▶ next piece ...
  *
@@ -22,6 +22,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef PERIGEE_TINY
@@ -36,14 +37,22 @@ struct transfer {
   uint64_t conn;          /* id: the connection may go while the pool works */
   struct transfer **slot; /* the owner's pointer to us; NULL once abandoned */
   char *dir, *name;       /* owned; for the first step */
-  const char *tail;       /* what follows the file; or NULL */
+  const char *tail;       /* what follows HTML, all of which then is sent as it is; or NULL */
+  char *range, *if_range; /* owned: the fields of the request, or NULL */
   int fd;                 /* -1: not open */
   int error;              /* errno of the step, 0: none */
-  uint64_t size, sent;
-  char tag[48];
-  struct buf *piece; /* what the step read; owned */
-  bool is_working;   /* on the pool */
-  bool is_started;   /* the head is out */
+  uint64_t size;          /* of the file */
+  uint64_t from, at, end; /* what is sent of it: its first byte, the next one, the one behind */
+  enum http_range part;
+  char tag[64];
+  char modified[30];
+  struct buf *piece;   /* what the step read; owned */
+  bool may_compress;   /* its type is worth it */
+  bool accepts_gzip;   /* and the client takes it */
+  bool is_gzip;        /* the .gz beside it is sent */
+  bool is_fingerprint; /* its name changes with its content */
+  bool is_working;     /* on the pool */
+  bool is_started;     /* the head is out */
 };
 
 /* ---- on the thread pool ---------------------------------------------------------------------- */
@@ -84,7 +93,7 @@ static int open_beneath(const char *dir, const char *name) {
 }
 
 static void read_piece(struct transfer *t) {
-  uint64_t left = t->size - t->sent;
+  uint64_t left = t->end - t->at;
   size_t want = left < PIECE ? (size_t)left : PIECE;
   t->piece = buf_new(want);
   while (t->piece->len < want) {
@@ -98,26 +107,74 @@ static void read_piece(struct transfer *t) {
   }
 }
 
+/* Takes the .gz beside the file in its place, unless it is older: then it is of what the file was.
+ */
+static void choose_gzip(struct transfer *t, struct stat *st) {
+  struct stat gz;
+  size_t n = strlen(t->name);
+  char *name = mem_alloc(n + 4);
+  memcpy(name, t->name, n);
+  memcpy(name + n, ".gz", 4);
+  int fd = open_beneath(t->dir, name);
+  free(name);
+  if (fd < 0) return;
+  bool is_newer =
+      fstat(fd, &gz) == 0 && S_ISREG(gz.st_mode) &&
+      (gz.st_mtim.tv_sec > st->st_mtim.tv_sec ||
+       (gz.st_mtim.tv_sec == st->st_mtim.tv_sec && gz.st_mtim.tv_nsec >= st->st_mtim.tv_nsec));
+  if (!is_newer) {
+    close(fd);
+    return;
+  }
+  close(t->fd);
+  t->fd = fd;
+  t->is_gzip = true;
+  *st = gz;
+}
+
+/* Is what the client has a part of still the same (RFC 9110 section 13.1.5)? */
+static bool is_unchanged(const struct transfer *t, time_t modified) {
+  if (!t->if_range) return true;
+  if (t->if_range[0] == '"') return strcmp(t->if_range, t->tag) == 0;
+  /* a date tells seconds: it says nothing about a file that was changed just now */
+  return strcmp(t->if_range, t->modified) == 0 && time(NULL) - modified > 1;
+}
+
+static void open_file(struct transfer *t) {
+  struct stat st;
+  t->fd = open_beneath(t->dir, t->name);
+  if (t->fd < 0 || fstat(t->fd, &st) != 0) {
+    t->error = errno ? errno : EIO;
+    return;
+  }
+  if (!S_ISREG(st.st_mode)) {
+    t->error = ENOENT;
+    return;
+  }
+  if (t->accepts_gzip) choose_gzip(t, &st);
+  t->size = t->end = (uint64_t)st.st_size;
+  snprintf(t->tag, sizeof t->tag, "\"%llx-%llx%s\"", (unsigned long long)st.st_size,
+           (unsigned long long)st.st_mtim.tv_sec * 1000000000u +
+               (unsigned long long)st.st_mtim.tv_nsec,
+           t->is_gzip ? "-gz"
+           : t->tail  ? "+"
+                      : "");
+  http_date(st.st_mtim.tv_sec, t->modified);
+  if (!t->range || !is_unchanged(t, st.st_mtim.tv_sec)) return;
+  uint64_t from, to;
+  t->part = http_read_range(t->range, strlen(t->range), t->size, &from, &to);
+  if (t->part == RANGE_NONE) t->end = 0;
+  if (t->part != RANGE_PART) return;
+  t->from = t->at = from;
+  t->end = to;
+  if (lseek(t->fd, (off_t)from, SEEK_SET) < 0) t->error = errno;
+}
+
 static void on_pool(uv_work_t *work) {
   struct transfer *t = (struct transfer *)work;
-  struct stat st;
   t->error = 0;
-  if (t->fd < 0) {
-    t->fd = open_beneath(t->dir, t->name);
-    if (t->fd < 0 || fstat(t->fd, &st) != 0) {
-      t->error = errno ? errno : EIO;
-      return;
-    }
-    if (!S_ISREG(st.st_mode)) {
-      t->error = ENOENT;
-      return;
-    }
-    t->size = (uint64_t)st.st_size;
-    snprintf(t->tag, sizeof t->tag, "\"%llx-%llx\"", (unsigned long long)st.st_size,
-             (unsigned long long)st.st_mtim.tv_sec * 1000000000u +
-                 (unsigned long long)st.st_mtim.tv_nsec);
-  }
-  read_piece(t);
+  if (t->fd < 0) open_file(t);
+  if (!t->error) read_piece(t);
 }
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
@@ -128,6 +185,8 @@ static void transfer_free(struct transfer *t) {
   if (t->piece) buf_unref(t->piece);
   free(t->dir);
   free(t->name);
+  free(t->range);
+  free(t->if_range);
   free(t);
 }
 
@@ -159,40 +218,66 @@ static void finish(struct transfer *t, struct conn *conn) {
   http_answer_end(conn);
 }
 
+/* Has the client this very file already? */
+static bool is_known(const struct transfer *t, const struct http_request *r) {
+  const struct http_field *tags = http_find(r, "if-none-match");
+  if (tags) return files_tag_matches(http_text(r, tags->value), tags->value.len, t->tag);
+  /* compared as texts: a client sends back the date it was given */
+  const struct http_field *since = http_find(r, "if-modified-since");
+  return since && http_span_is(r, since->value, t->modified);
+}
+
 static void start(struct transfer *t, struct conn *conn) {
   const struct http_request *r = http_request_of(conn);
-  char extra[160];
+  char extra[512];
   const char *type = files_type(t->name);
-  if (strncmp(type, "text/html", 9) != 0) t->tail = NULL;
-  if (t->tail) memcpy(t->tag + strlen(t->tag) - 1, "+\"", 3); /* another content */
-  int n = snprintf(extra, sizeof extra,
-                   "ETag: %s\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n",
-                   t->tag);
-  struct http_answer answer = {.status = 200,
-                               .type = type,
-                               .type_len = strlen(type),
-                               .extra = extra,
-                               .extra_len = (size_t)n};
-  const struct http_field *known = http_find(r, "if-none-match");
+  size_t n = (size_t)snprintf(
+      extra, sizeof extra,
+      "ETag: %s\r\nLast-Modified: %s\r\nCache-Control: %s\r\nAccept-Ranges: bytes\r\n"
+      "X-Content-Type-Options: nosniff\r\n%s",
+      t->tag, t->modified, t->is_fingerprint ? "public, max-age=31536000, immutable" : "no-cache",
+      t->may_compress ? "Vary: Accept-Encoding\r\n" : "");
+  struct http_answer answer = {
+      .status = 200, .type = type, .type_len = strlen(type), .extra = extra};
   metric_add(&t->worker->metrics.files_served, 1);
-  if (known && files_tag_matches(http_text(r, known->value), known->value.len, t->tag)) {
+  if (is_known(t, r)) {
     answer.status = 304;
     answer.type = NULL;
+    answer.extra_len = n;
     http_answer_text(conn, &answer, NULL);
-    t->sent = t->size;
+    t->at = t->end;
     return;
   }
+  if (t->part == RANGE_NONE) {
+    answer.status = 416;
+    answer.type = "text/plain; charset=utf-8";
+    answer.type_len = 25;
+    answer.extra_len =
+        n + (size_t)snprintf(extra + n, sizeof extra - n, "Content-Range: bytes */%llu\r\n",
+                             (unsigned long long)t->size);
+    http_answer_text(conn, &answer, "416 Range Not Satisfiable\n");
+    t->at = t->end;
+    return;
+  }
+  if (t->is_gzip) n += (size_t)snprintf(extra + n, sizeof extra - n, "Content-Encoding: gzip\r\n");
+  if (t->part == RANGE_PART) {
+    answer.status = 206;
+    n += (size_t)snprintf(extra + n, sizeof extra - n, "Content-Range: bytes %llu-%llu/%llu\r\n",
+                          (unsigned long long)t->from, (unsigned long long)t->end - 1,
+                          (unsigned long long)t->size);
+  }
+  answer.extra_len = n;
   bool is_head = r->method == HTTP_HEAD;
-  http_answer_head(conn, &answer, t->size + (t->tail ? strlen(t->tail) : 0));
+  http_answer_head(conn, &answer, t->end - t->from + (t->tail ? strlen(t->tail) : 0));
   t->is_started = true;
-  if (is_head) t->sent = t->size;
+  if (is_head) t->at = t->end;
   if (!is_head && t->piece->len) {
     conn_send(conn, (struct slice){t->piece, 0, t->piece->len});
-    t->sent += t->piece->len;
+    t->at += t->piece->len;
   }
   if (is_head)
     http_answer_end(conn);
-  else if (t->sent == t->size)
+  else if (t->at == t->end)
     finish(t, conn);
 }
 
@@ -218,12 +303,43 @@ static void on_worked(uv_work_t *work, int status) {
     start(t, conn);
   } else {
     conn_send(conn, (struct slice){t->piece, 0, t->piece->len});
-    t->sent += t->piece->len;
-    if (t->sent == t->size) finish(t, conn);
+    t->at += t->piece->len;
+    if (t->at == t->end) finish(t, conn);
   }
   if (t->piece) buf_unref(t->piece);
   t->piece = NULL;
-  if (t->sent == t->size) transfer_free(t);
+  if (t->at == t->end) transfer_free(t);
+}
+
+/* The field's value, malloc'd; NULL when it is not there, or there more than once. */
+static char *copy_field(const struct http_request *r, const char *name) {
+  const struct http_field *found = NULL;
+  for (uint32_t i = 0; i < r->n_fields; i++) {
+    if (!http_span_is(r, r->fields[i].name, name)) continue;
+    if (found) return NULL;
+    found = &r->fields[i];
+  }
+  if (!found) return NULL;
+  char *copy = mem_alloc(found->value.len + 1);
+  memcpy(copy, http_text(r, found->value), found->value.len);
+  copy[found->value.len] = '\0';
+  return copy;
+}
+
+/* Reads what the request wants of the file. */
+static void read_wishes(struct transfer *t, const struct http_request *r) {
+  if (strncmp(files_type(t->name), "text/html", 9) != 0) t->tail = NULL;
+  t->is_fingerprint = files_has_fingerprint(t->name);
+  if (t->tail) return;
+  t->may_compress = files_may_compress(t->name);
+  t->accepts_gzip = t->may_compress && http_accepts_gzip(r);
+  if (r->method != HTTP_GET || !http_find(r, "range")) return;
+  t->range = copy_field(r, "range");
+  t->if_range = copy_field(r, "if-range");
+  if (!t->if_range && http_find(r, "if-range")) { /* there twice: then it matches nothing */
+    free(t->range);
+    t->range = NULL;
+  }
 }
 
 void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
@@ -250,11 +366,12 @@ void files_answer(struct conn *conn, const char *dir, const char *name, const ch
     transfer_free(t);
     return;
   }
+  read_wishes(t, http_request_of(conn));
   step(t);
 }
 
 void files_drained(struct transfer *t) {
-  if (t->is_started && !t->is_working && t->sent < t->size) step(t);
+  if (t->is_started && !t->is_working && t->at < t->end) step(t);
 }
 
 void files_abandon(struct transfer *t) {
@@ -263,47 +380,80 @@ void files_abandon(struct transfer *t) {
   if (!t->is_working) transfer_free(t); /* else when the pool has let go */
 }
 
-const char *files_type(const char *name) {
-  static const char *const types[][2] = {
-      {"html", "text/html; charset=utf-8"},
-      {"htm", "text/html; charset=utf-8"},
-      {"css", "text/css; charset=utf-8"},
-      {"js", "text/javascript; charset=utf-8"},
-      {"mjs", "text/javascript; charset=utf-8"},
-      {"json", "application/json"},
-      {"map", "application/json"},
-      {"webmanifest", "application/manifest+json"},
-      {"txt", "text/plain; charset=utf-8"},
-      {"md", "text/markdown; charset=utf-8"},
-      {"csv", "text/csv; charset=utf-8"},
-      {"xml", "application/xml"},
-      {"svg", "image/svg+xml"},
-      {"png", "image/png"},
-      {"jpg", "image/jpeg"},
-      {"jpeg", "image/jpeg"},
-      {"gif", "image/gif"},
-      {"webp", "image/webp"},
-      {"avif", "image/avif"},
-      {"ico", "image/x-icon"},
-      {"woff", "font/woff"},
-      {"woff2", "font/woff2"},
-      {"ttf", "font/ttf"},
-      {"otf", "font/otf"},
-      {"wasm", "application/wasm"},
-      {"pdf", "application/pdf"},
-      {"mp3", "audio/mpeg"},
-      {"ogg", "audio/ogg"},
-      {"wav", "audio/wav"},
-      {"mp4", "video/mp4"},
-      {"webm", "video/webm"},
-      {"zip", "application/zip"},
-      {"gz", "application/gzip"},
+struct type {
+  const char *extension, *name;
+  bool may_compress; /* is not compressed already */
+};
+
+static const struct type *find_type(const char *name) {
+  static const struct type types[] = {
+      {"html", "text/html; charset=utf-8", true},
+      {"htm", "text/html; charset=utf-8", true},
+      {"css", "text/css; charset=utf-8", true},
+      {"js", "text/javascript; charset=utf-8", true},
+      {"mjs", "text/javascript; charset=utf-8", true},
+      {"json", "application/json", true},
+      {"map", "application/json", true},
+      {"webmanifest", "application/manifest+json", true},
+      {"txt", "text/plain; charset=utf-8", true},
+      {"md", "text/markdown; charset=utf-8", true},
+      {"csv", "text/csv; charset=utf-8", true},
+      {"xml", "application/xml", true},
+      {"svg", "image/svg+xml", true},
+      {"png", "image/png", false},
+      {"jpg", "image/jpeg", false},
+      {"jpeg", "image/jpeg", false},
+      {"gif", "image/gif", false},
+      {"webp", "image/webp", false},
+      {"avif", "image/avif", false},
+      {"ico", "image/x-icon", true},
+      {"woff", "font/woff", false},
+      {"woff2", "font/woff2", false},
+      {"ttf", "font/ttf", true},
+      {"otf", "font/otf", true},
+      {"wasm", "application/wasm", true},
+      {"pdf", "application/pdf", false},
+      {"mp3", "audio/mpeg", false},
+      {"ogg", "audio/ogg", false},
+      {"wav", "audio/wav", false},
+      {"mp4", "video/mp4", false},
+      {"webm", "video/webm", false},
+      {"zip", "application/zip", false},
+      {"gz", "application/gzip", false},
   };
   const char *slash = strrchr(name, '/'), *dot = strrchr(slash ? slash : name, '.');
-  if (dot)
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-      if (strcasecmp(dot + 1, types[i][0]) == 0) return types[i][1];
-  return "application/octet-stream";
+  for (size_t i = 0; dot && i < sizeof types / sizeof *types; i++)
+    if (strcasecmp(dot + 1, types[i].extension) == 0) return &types[i];
+  return NULL;
+}
+
+const char *files_type(const char *name) {
+  const struct type *type = find_type(name);
+  return type ? type->name : "application/octet-stream";
+}
+
+bool files_may_compress(const char *name) {
+  const struct type *type = find_type(name);
+  return type && type->may_compress;
+}
+
+bool files_has_fingerprint(const char *name) {
+  const char *slash = strrchr(name, '/');
+  const char *s = slash ? slash + 1 : name;
+  while (*s) { /* parts of the name, between dots, dashes and underscores */
+    size_t digits = 0, letters = 0, others = 0;
+    for (; *s && !strchr(".-_", *s); s++) {
+      if (*s >= '0' && *s <= '9')
+        digits++;
+      else if ((*s >= 'a' && *s <= 'f') || (*s >= 'A' && *s <= 'F'))
+        letters++;
+      else
+        others++;
+    }
+    if (!others && digits && letters && digits + letters >= 8) return true;
+    if (*s) s++;
+  }
+  return false;
 }
 
 bool files_tag_matches(const char *list, size_t n, const char *tag) {

@@ -12,9 +12,11 @@
 struct transfer;
 
 /* Answers the request in progress on conn with the file `name` (decoded, no hidden parts) below
- * dir; "" and names that end in a slash mean index.html. HTML is followed by `tail`, a constant, or
- * NULL. Answers 404 itself. The transfer ends by itself; *slot points at it meanwhile and is NULL
- * again after. */
+ * dir; "" and names that end in a slash mean index.html. Answers 404 itself. To clients that take
+ * gzip a file name.gz beside it is sent instead, unless that is older; a range of bytes, and what a
+ * client has already, are answered as RFC 9110 says (sections 13 and 14). HTML is followed by
+ * `tail`, a constant, or NULL. The transfer ends by itself; *slot points at it meanwhile and is
+ * NULL again after. */
 void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
                   struct transfer **slot);
 
@@ -26,6 +28,13 @@ void files_abandon(struct transfer *transfer);
 
 /* Content-Type for a file name; never NULL. */
 const char *files_type(const char *name);
+
+/* Is its type one that is worth compressing? */
+bool files_may_compress(const char *name);
+
+/* Is a part of the file's name eight hexadecimal digits or more, as build tools put in that change
+ * it with the content? Numbers and words are none. */
+bool files_has_fingerprint(const char *name);
 
 /* Is the quoted tag in an If-None-Match list (RFC 9110 section 13.1.2, weak comparison)? */
 bool files_tag_matches(const char *list, size_t n, const char *tag);

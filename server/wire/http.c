@@ -236,6 +236,84 @@ bool http_has_token(const struct http_request *r, struct http_span list, const c
   return false;
 }
 
+static bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
+
+/* Is the weight in a member's parameters, "; q=0.5", more than nothing? What is none counts as
+ * nothing. */
+static bool has_weight(const char *s, const char *end) {
+  while (s < end && (is_blank(*s) || *s == ';')) s++;
+  if (s == end) return true;
+  if (end - s < 3 || (*s | 0x20) != 'q' || s[1] != '=') return false;
+  bool has_digit = false;
+  for (s += 2; s < end && !is_blank(*s); s++) {
+    if ((*s < '0' || *s > '9') && *s != '.') return false;
+    has_digit |= *s >= '1' && *s <= '9';
+  }
+  return has_digit;
+}
+
+bool http_accepts_gzip(const struct http_request *r) {
+  bool is_listed = false, is_good = false, is_any = false;
+  for (uint32_t i = 0; i < r->n_fields; i++) {
+    if (!http_span_is(r, r->fields[i].name, "accept-encoding")) continue;
+    const char *s = http_text(r, r->fields[i].value), *end = s + r->fields[i].value.len;
+    while (s < end) {
+      while (s < end && (is_blank(*s) || *s == ',')) s++;
+      const char *word = s;
+      while (s < end && *s != ',' && *s != ';' && !is_blank(*s)) s++;
+      size_t n = (size_t)(s - word);
+      const char *weight = s;
+      while (s < end && *s != ',') s++;
+      if ((n == 4 && strncasecmp(word, "gzip", 4) == 0) ||
+          (n == 6 && strncasecmp(word, "x-gzip", 6) == 0)) {
+        is_listed = true;
+        is_good |= has_weight(weight, s);
+      } else if (n == 1 && *word == '*') {
+        is_any |= has_weight(weight, s);
+      }
+    }
+  }
+  return is_listed ? is_good : is_any;
+}
+
+/* A decimal number, UINT64_MAX when it is larger. False when there is no digit. */
+static bool read_number(const char **s, const char *end, uint64_t *value) {
+  const char *from = *s;
+  *value = 0;
+  for (; *s < end && **s >= '0' && **s <= '9'; ++*s) {
+    unsigned digit = (unsigned)(**s - '0');
+    *value = *value > (UINT64_MAX - digit) / 10 ? UINT64_MAX : *value * 10 + digit;
+  }
+  return *s > from;
+}
+
+enum http_range http_read_range(const char *s, size_t n, uint64_t size, uint64_t *from,
+                                uint64_t *to) {
+  const char *end = s + n;
+  uint64_t first, last;
+  if (n < 6 || strncasecmp(s, "bytes=", 6) != 0 || size == 0) return RANGE_ALL;
+  for (s += 6; s < end && is_blank(*s); s++) {
+  }
+  while (end > s && is_blank(end[-1])) end--;
+  bool has_first = read_number(&s, end, &first);
+  if (s == end || *s++ != '-') return RANGE_ALL;
+  bool has_last = read_number(&s, end, &last);
+  if (s != end || (!has_first && !has_last)) return RANGE_ALL; /* several are not sent in parts */
+  if (!has_first) {                                            /* the last `last` bytes */
+    if (last == 0) return RANGE_NONE;
+    *from = last < size ? size - last : 0;
+    *to = size;
+    return RANGE_PART;
+  }
+  if (has_last && last < first) return RANGE_ALL;
+  if (first >= size) return RANGE_NONE;
+  *from = first;
+  *to = has_last && last < size - 1 ? last + 1 : size;
+  return RANGE_PART;
+}
+
 static int hex_digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;

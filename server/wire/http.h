@@ -109,6 +109,19 @@ static inline const char *http_text(const struct http_request *r, struct http_sp
 }
 /* Is `token` (lower case) in this field's comma-separated list? */
 bool http_has_token(const struct http_request *r, struct http_span list, const char *token);
+/* May an answer to this request have the content coding gzip (RFC 9110 section 12.5.3)? */
+bool http_accepts_gzip(const struct http_request *r);
+
+/* Bytes of something that a Range field asks for (RFC 9110 section 14.2). */
+enum http_range {
+  RANGE_ALL,  /* none, several, or none that is understood: then all is sent */
+  RANGE_PART, /* [*from, *to) */
+  RANGE_NONE, /* beyond the end: 416 */
+};
+/* s, n: the field's value; size: of all of it. */
+enum http_range http_read_range(const char *s, size_t n, uint64_t size, uint64_t *from,
+                                uint64_t *to);
+
 /* Does the span equal s, ASCII letters compared without case? */
 bool http_span_is(const struct http_request *r, struct http_span span, const char *s);
 

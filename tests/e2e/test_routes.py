@@ -166,6 +166,7 @@ def test_a_fault_has_an_id_and_the_connection_lives(everything):
 
 def test_a_fault_in_dev_is_shown(serve):
     server = serve(["desk"], verb="dev")
+    assert fetch(server, get("/desk/both")).body == b"page"
     dev = fetch(server, get("/desk/fault")).json()["error"]["data"]["dev"]
     assert "attempt to perform arithmetic" in dev["message"] and "desk/init.lua" in dev["file"]
 

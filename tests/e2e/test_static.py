@@ -1,9 +1,12 @@
 """Public folders: what is served, how, and what never is."""
+import email.utils
+import gzip
 import hashlib
 import itertools
 import os
 import random
 import threading
+import time
 
 import pytest
 
@@ -155,6 +158,178 @@ def test_etag_changes_with_the_file(site):
         assert (response.status, response.body) == (200, str(i).encode())
         tags.add(response["ETag"])
     assert len(tags) == 5
+
+
+def test_modified_since(site):
+    first = fetch(site, get("/site/plain.txt"))
+    modified = first["Last-Modified"]
+    assert modified == email.utils.formatdate((site.public / "plain.txt").stat().st_mtime, usegmt=True)
+    with Http(site) as http:
+        assert http.ask(get("/site/plain.txt", [("If-Modified-Since", modified)])).status == 304
+        for fields in [[("If-Modified-Since", "Thu, 01 Jan 1970 00:00:00 GMT")], [("If-Modified-Since", "yesterday")],
+                       [("If-Modified-Since", modified), ("If-None-Match", '"other"')]]:  # the tag says more
+            assert http.ask(get("/site/plain.txt", fields)).status == 200
+
+
+# ---- for caches -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, is_kept", [("app.3f9a1c2b.js", True), ("app-0123abcd4567.css", True), ("app.js", False),
+                                           ("photo-20241231.jpg", False)])
+def test_names_with_a_fingerprint_are_kept_by_caches(site, name, is_kept):
+    (site.public / name).write_bytes(b"content")
+    expected = "public, max-age=31536000, immutable" if is_kept else "no-cache"
+    first = fetch(site, get(f"/site/{name}"))
+    assert first["Cache-Control"] == expected
+    assert fetch(site, get(f"/site/{name}", [("If-None-Match", first["ETag"])]))["Cache-Control"] == expected
+
+
+# ---- compressed beforehand ------------------------------------------------------------------------
+
+GZIP = [("Accept-Encoding", "br, gzip")]
+
+
+@pytest.fixture(scope="module")
+def packed(site):
+    """/site/packed.js and packed.js.gz, made after it."""
+    content = b"let x = 1;\n" * 1000
+    (site.public / "packed.js").write_bytes(content)
+    (site.public / "packed.js.gz").write_bytes(gzip.compress(content))
+    return content
+
+
+def test_gzip_for_who_takes_it(site, packed):
+    with Http(site) as http:
+        for headers in [[], [("Accept-Encoding", "identity")], [("Accept-Encoding", "gzip;q=0")]]:
+            plain = http.ask(get("/site/packed.js", headers))
+            assert (plain.status, plain.body, plain["Content-Encoding"]) == (200, packed, None)
+            assert plain["Vary"] == "Accept-Encoding"
+        small = http.ask(get("/site/packed.js", GZIP))
+        assert (small.status, small["Content-Encoding"], small["Vary"]) == (200, "gzip", "Accept-Encoding")
+        assert small["Content-Type"] == "text/javascript; charset=utf-8"
+        assert gzip.decompress(small.body) == packed
+        assert len(small.body) < 200 and small["ETag"] != plain["ETag"]
+        head = http.ask(get("/site/packed.js", GZIP, "HEAD"))
+        assert (head["Content-Length"], head["Content-Encoding"]) == (str(len(small.body)), "gzip")
+        # each form is known by its own tag
+        for headers, tag, status in [(GZIP, small["ETag"], 304), (GZIP, plain["ETag"], 200), ([], plain["ETag"], 304),
+                                     ([], small["ETag"], 200)]:
+            answer = http.ask(get("/site/packed.js", [*headers, ("If-None-Match", tag)]))
+            assert (answer.status, answer["Vary"]) == (status, "Accept-Encoding")
+        # the file itself is a file like others
+        itself = http.ask(get("/site/packed.js.gz", GZIP))
+        assert (itself["Content-Type"], itself["Content-Encoding"], itself["Vary"]) == ("application/gzip", None, None)
+        assert http.ask(get("/site/plain.txt", GZIP)).body == b"plain\n"
+        assert http.ask(get("/site/", GZIP)).body == b"<!doctype html><title>Site</title>"
+
+
+def test_gzip_that_must_not_be(site, packed):
+    public = site.public
+    with Http(site) as http:
+        # older than its file: of what that was before
+        (public / "stale.js").write_bytes(b"new")
+        (public / "stale.js.gz").write_bytes(gzip.compress(b"old"))
+        then = (public / "stale.js").stat().st_mtime - 10
+        os.utime(public / "stale.js.gz", (then, then))
+        # alone, for a type that is compressed already, a folder, a link to elsewhere, a pipe
+        (public / "alone.js.gz").write_bytes(gzip.compress(b"alone"))
+        (public / "photo.png").write_bytes(b"png")
+        (public / "photo.png.gz").write_bytes(gzip.compress(b"other"))
+        for name in ["folder", "linked", "pipe"]:
+            (public / f"{name}.css").write_bytes(name.encode())
+        (public / "folder.css.gz").mkdir()
+        (public / "linked.css.gz").symlink_to("../notes.txt")
+        os.mkfifo(public / "pipe.css.gz")
+        for name, body in [("stale.js", b"new"), ("photo.png", b"png"), ("folder.css", b"folder"), ("linked.css", b"linked"),
+                           ("pipe.css", b"pipe")]:
+            answer = http.ask(get(f"/site/{name}", GZIP))
+            assert (answer.status, answer.body, answer["Content-Encoding"]) == (200, body, None)
+        assert http.ask(get("/site/alone.js", GZIP)).status == 404
+
+
+# ---- parts ----------------------------------------------------------------------------------------
+
+TEXT = bytes(range(256)) * 4
+
+
+@pytest.fixture(scope="module")
+def parted(site):
+    path = site.public / "parted.bin"
+    path.write_bytes(TEXT)
+    os.utime(path, (1700000000, 1700000000))
+    return fetch(site, get("/site/parted.bin"))
+
+
+@pytest.mark.parametrize("value, first, behind", [
+    ("bytes=0-0", 0, 1), ("bytes=0-", 0, 1024), ("bytes=100-199", 100, 200), ("bytes=1000-5000", 1000, 1024), ("bytes=-1", 1023, 1024),
+    ("bytes=-24", 1000, 1024), ("bytes=-9999", 0, 1024), ("bytes=1023-1023", 1023, 1024),
+])
+def test_range(site, parted, value, first, behind):
+    with Http(site) as http:
+        part = http.ask(get("/site/parted.bin", [("Range", value)]))
+        assert (part.status, part.reason, part.body) == (206, "Partial Content", TEXT[first:behind])
+        assert part["Content-Range"] == f"bytes {first}-{behind - 1}/1024"
+        assert part["Accept-Ranges"] == parted["Accept-Ranges"] == "bytes"
+        assert part["ETag"] == parted["ETag"] and part["Content-Type"] == parted["Content-Type"]
+        assert http.ask(get("/site/plain.txt")).body == b"plain\n"
+
+
+@pytest.mark.parametrize("value", ["bytes=1024-", "bytes=5000-6000", "bytes=-0"])
+def test_range_beyond_the_end(site, parted, value):
+    with Http(site) as http:
+        answer = http.ask(get("/site/parted.bin", [("Range", value)]))
+        assert (answer.status, answer["Content-Range"]) == (416, "bytes */1024")
+        assert http.ask(get("/site/plain.txt")).body == b"plain\n"
+
+
+@pytest.mark.parametrize("value", ["bytes=0-1,3-4", "bytes=9-3", "lines=1-2", "bytes", "bytes=a-b", ""])
+def test_range_that_is_none(site, parted, value):
+    answer = fetch(site, get("/site/parted.bin", [("Range", value)]))
+    assert (answer.status, answer.body, answer["Content-Range"]) == (200, TEXT, None)
+    empty = fetch(site, get("/site/empty.txt", [("Range", "bytes=0-")]))
+    assert (empty.status, empty.body) == (200, b"")
+
+
+def test_range_with_conditions(site, parted):
+    tag, modified = parted["ETag"], parted["Last-Modified"]
+    part = [("Range", "bytes=1-2")]
+    with Http(site) as http:
+        for fields, status in [
+            ([("If-Range", tag)], 206), ([("If-Range", f"W/{tag}")], 200), ([("If-Range", '"other"')], 200), ([("If-Range", tag[1:])], 200),
+            ([("If-Range", modified)], 206), ([("If-Range", "Thu, 01 Jan 1970 00:00:00 GMT")], 200), ([("If-Range", "")], 200),
+            ([("If-Range", tag), ("If-Range", tag)], 200), ([("If-None-Match", tag)], 304), ([("If-None-Match", '"other"')], 206),
+            ([("Range", "bytes=3-4")], 200),  # twice
+        ]:
+            answer = http.ask(get("/site/parted.bin", part + fields))
+            assert answer.status == status, fields
+            assert answer.body == {206: TEXT[1:3], 200: TEXT, 304: b""}[status]
+        head = http.ask(get("/site/parted.bin", part, "HEAD"))  # only GET has parts
+        assert (head.status, head["Content-Length"]) == (200, "1024")
+
+
+def test_range_of_a_file_changed_just_now(site):
+    """Its date is that of the second it was changed in: it says nothing."""
+    (site.public / "now.bin").write_bytes(b"abc")
+    later = time.time() + 3600
+    os.utime(site.public / "now.bin", (later, later))
+    modified = fetch(site, get("/site/now.bin"))["Last-Modified"]
+    assert fetch(site, get("/site/now.bin", [("Range", "bytes=0-0"), ("If-Range", modified)])).status == 200
+
+
+def test_range_of_what_is_compressed(site, packed):
+    """A download that was cut goes on in the form it began with."""
+    with Http(site) as http:
+        small = http.ask(get("/site/packed.js", GZIP))
+        rest = http.ask(get("/site/packed.js", [*GZIP, ("Range", "bytes=10-"), ("If-Range", small["ETag"])]))
+        assert (rest.status, rest["Content-Encoding"]) == (206, "gzip")
+        assert gzip.decompress(small.body[:10] + rest.body) == packed
+        assert http.ask(get("/site/packed.js", [("Range", "bytes=10-"), ("If-Range", small["ETag"])])).body == packed
+
+
+def test_range_of_a_large_file(site, large):
+    content = (site.public / "large.bin").read_bytes()
+    with Http(site) as http:
+        for first, behind in [(0, 1), (LARGE // 2, LARGE), (1_000_000, 5_000_001), (LARGE - 1, LARGE)]:
+            assert http.ask(get("/site/large.bin", [("Range", f"bytes={first}-{behind - 1}")])).body == content[first:behind]
 
 
 # ---- what never is --------------------------------------------------------------------------------

@@ -48,6 +48,9 @@ static void look_at(struct told *t, const struct http_request *r) {
       const char *s = http_text(r, value);
       check(s[0] != ' ' && s[0] != '\t' && s[value.len - 1] != ' ' && s[value.len - 1] != '\t');
     }
+    uint64_t from = 0, to = 0;
+    enum http_range range = http_read_range(http_text(r, value), value.len, 1000, &from, &to);
+    check(range != RANGE_PART || (from < to && to <= 1000));
     hosts += http_span_is(r, name, "host");
     tell_span(t, r, name);
     tell_span(t, r, value);
@@ -70,6 +73,7 @@ static void look_at(struct told *t, const struct http_request *r) {
   tell_span(t, r, r->path);
   tell_span(t, r, r->query);
   tell_span(t, r, r->host);
+  tell_number(t, http_accepts_gzip(r));
   tell_number(t, r->method);
   tell_number(t, r->minor);
   tell_number(t, r->is_keep_alive);

@@ -69,10 +69,52 @@ static void tags_are_found_in_lists(void **state) {
   }
 }
 
+static void fingerprints_are_told_from_words_and_numbers(void **state) {
+  (void)state;
+  static const char *const with[] = {
+      "app.3f9a1c2b.js", "app-3f9a1c2b.js",   "app_3F9A1C2B4D5E6F70.css",
+      "3f9a1c2b.js",     "a/b/x.0123456f.js", "font.1a2b3c4d.woff2",
+      "x.3f9a1c2b"};
+  static const char *const without[] = {
+      "app.js",
+      "index.html",
+      "app.3f9a1c2.js",
+      "report-20241231.pdf",
+      "deadbeef.js",
+      "x.defaced0x.js",
+      "3f9a1c2b/app.js",
+      "a.3f9a1c2g.js",
+      "",
+      ".",
+      "3f9a.1c2b",
+      "version-1.2.3",
+      "00000000.js",
+      "facade-feedface.js",
+      "3f9a 1c2b.js",
+  };
+  for (size_t i = 0; i < COUNT(with); i++)
+    if (!files_has_fingerprint(with[i])) fail_msg("%s", with[i]);
+  for (size_t i = 0; i < COUNT(without); i++)
+    if (files_has_fingerprint(without[i])) fail_msg("%s", without[i]);
+}
+
+static void texts_may_be_compressed(void **state) {
+  (void)state;
+  static const char *const yes[] = {"a.html", "a.JS",   "a.css", "a.json",
+                                    "a.svg",  "a.wasm", "a.txt"};
+  static const char *const no[] = {"a.png", "a.gz", "a.woff2", "a.mp4", "a", "a.js.gz", "a.zip"};
+  for (size_t i = 0; i < COUNT(yes); i++)
+    if (!files_may_compress(yes[i])) fail_msg("%s", yes[i]);
+  for (size_t i = 0; i < COUNT(no); i++)
+    if (files_may_compress(no[i])) fail_msg("%s", no[i]);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names_have_types),
       cmocka_unit_test(tags_are_found_in_lists),
+      cmocka_unit_test(fingerprints_are_told_from_words_and_numbers),
+      cmocka_unit_test(texts_may_be_compressed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -953,6 +953,104 @@ static void fields_are_found_by_name(void **state) {
   free(p);
 }
 
+static void gzip_is_taken_by_who_says_so(void **state) {
+  (void)state;
+  static const struct {
+    const char *fields;
+    bool is_taken;
+  } wishes[] = {
+      {"", false},
+      {"Accept-Encoding:\r\n", false},
+      {"Accept-Encoding: gzip\r\n", true},
+      {"accept-encoding: GZIP\r\n", true},
+      {"Accept-Encoding: x-gzip\r\n", true},
+      {"Accept-Encoding: br, gzip, deflate\r\n", true},
+      {"Accept-Encoding: br,deflate,gzip\r\n", true},
+      {"Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n", true},
+      {"Accept-Encoding: gzip;q=1\r\n", true},
+      {"Accept-Encoding: gzip ; Q=0.001\r\n", true},
+      {"Accept-Encoding: *\r\n", true},
+      {"Accept-Encoding: br;q=1.0, *;q=0.5\r\n", true},
+      {"Accept-Encoding: gzip;q=0\r\n", false},
+      {"Accept-Encoding: gzip; q=0.000\r\n", false},
+      {"Accept-Encoding: gzip;q=0, *\r\n", false},
+      {"Accept-Encoding: *, gzip;q=0\r\n", false},
+      {"Accept-Encoding: *;q=0\r\n", false},
+      {"Accept-Encoding: identity;q=1, *;q=0\r\n", false}, /* as players ask for films */
+      {"Accept-Encoding: br, deflate\r\n", false},
+      {"Accept-Encoding: gzipped\r\n", false},
+      {"Accept-Encoding: gzi\r\n", false},
+      {"Accept-Encoding: gzip;q\r\n", false},
+      {"Accept-Encoding: gzip;q=x\r\n", false},
+      {"Accept-Encoding: gzip;level=9\r\n", false},
+      {"Accept: gzip\r\n", false},
+  };
+  for (size_t i = 0; i < COUNT(wishes); i++) {
+    struct http_parser p;
+    char head[200];
+    size_t used, n = (size_t)snprintf(head, sizeof head, "GET / HTTP/1.1\r\nHost: h\r\n%s\r\n",
+                                      wishes[i].fields);
+    char *bytes = exact_copy(head, n);
+    http_parser_init(&p, &usual);
+    assert_int_equal(http_feed(&p, bytes, n, &used), PARSE_HEAD);
+    if (http_accepts_gzip(&p.request) != wishes[i].is_taken) fail_msg("%s", wishes[i].fields);
+    http_parser_fini(&p);
+    free(bytes);
+  }
+}
+
+static void ranges_are_parts_of_what_there_is(void **state) {
+  (void)state;
+  enum { ALL = RANGE_ALL, PART = RANGE_PART, NONE = RANGE_NONE };
+  static const struct {
+    const char *s;
+    uint64_t size;
+    int range;
+    uint64_t from, to;
+  } parts[] = {
+      {"bytes=0-0", 10, PART, 0, 1},
+      {"bytes=0-", 10, PART, 0, 10},
+      {"bytes=3-5", 10, PART, 3, 6},
+      {"Bytes= 3-5 ", 10, PART, 3, 6},
+      {"bytes=9-9", 10, PART, 9, 10},
+      {"bytes=3-99", 10, PART, 3, 10},
+      {"bytes=0-18446744073709551615", 10, PART, 0, 10},
+      {"bytes=5-99999999999999999999999", 10, PART, 5, 10},
+      {"bytes=-1", 10, PART, 9, 10},
+      {"bytes=-10", 10, PART, 0, 10},
+      {"bytes=-99", 10, PART, 0, 10},
+      {"bytes=-99999999999999999999999", 10, PART, 0, 10},
+      {"bytes=10-", 10, NONE, 0, 0},
+      {"bytes=10-20", 10, NONE, 0, 0},
+      {"bytes=18446744073709551616-", 10, NONE, 0, 0},
+      {"bytes=-0", 10, NONE, 0, 0},
+      {"bytes=0-", 0, ALL, 0, 0},
+      {"bytes=-1", 0, ALL, 0, 0},
+      {"bytes=5-3", 10, ALL, 0, 0},
+      {"bytes=0-1,3-4", 10, ALL, 0, 0},
+      {"bytes=0-1,", 10, ALL, 0, 0},
+      {"bytes=", 10, ALL, 0, 0},
+      {"bytes=-", 10, ALL, 0, 0},
+      {"bytes=3", 10, ALL, 0, 0},
+      {"bytes=a-b", 10, ALL, 0, 0},
+      {"bytes=3-5x", 10, ALL, 0, 0},
+      {"bytes=+3-5", 10, ALL, 0, 0},
+      {"bytes=3 -5", 10, ALL, 0, 0},
+      {"bytes 3-5", 10, ALL, 0, 0},
+      {"items=3-5", 10, ALL, 0, 0},
+      {"3-5", 10, ALL, 0, 0},
+      {"", 10, ALL, 0, 0},
+  };
+  for (size_t i = 0; i < COUNT(parts); i++) {
+    uint64_t from = 0, to = 0;
+    char *s = exact_copy(parts[i].s, strlen(parts[i].s));
+    int range = (int)http_read_range(s, strlen(parts[i].s), parts[i].size, &from, &to);
+    free(s);
+    if (range != parts[i].range) fail_msg("%s of %u", parts[i].s, (unsigned)parts[i].size);
+    if (range == PART && (from != parts[i].from || to != parts[i].to)) fail_msg("%s", parts[i].s);
+  }
+}
+
 static void percent_escapes_are_decoded(void **state) {
   (void)state;
   static const struct {
@@ -1137,6 +1235,8 @@ int main(void) {
       cmocka_unit_test(keep_copies_what_was_borrowed),
       cmocka_unit_test(tokens_are_found_in_lists),
       cmocka_unit_test(fields_are_found_by_name),
+      cmocka_unit_test(gzip_is_taken_by_who_says_so),
+      cmocka_unit_test(ranges_are_parts_of_what_there_is),
       cmocka_unit_test(percent_escapes_are_decoded),
       cmocka_unit_test(response_heads_are_written),
       cmocka_unit_test(statuses_have_words),
