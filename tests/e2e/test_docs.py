@@ -36,6 +36,10 @@ RUN = [(document, section) for document in DOCUMENTS for section in document.sec
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 def test_every_block_is_run_or_says_why(document):
     wrong = [f"{document.name}:{block.line}: {why}" for block in document.blocks if (why := docs.why_not_run(block))]
+    for block in document.blocks:
+        for path in re.findall(r"\btests/[\w/]+\.\w+", block.reason or ""):
+            if not (ROOT / path).exists():
+                wrong.append(f"{document.name}:{block.line}: {path}, which is said to run it, is not there")
     assert not wrong, "\n".join(wrong)
 
 

@@ -5,10 +5,11 @@ import re
 import resource
 import signal
 import socket
+import subprocess
 
 import pytest
 
-from server import Server, apps_folder, run, until
+from server import BINARY, PATIENCE, Server, apps_folder, environment, run, until
 from wire import (CLOSE, TEXT, Ended, Http, WebSocket, call_http, call_text, close_payload, fetch, frame, handshake, post, request)
 
 FINE = """local perigee = require "perigee"
@@ -217,6 +218,20 @@ def test_version():
         ended = run(*args)
         assert ended.returncode == 0 and re.match(r"perigee \d+\.\d+\.\d+ ", ended.stdout)
     assert run("version", "1").returncode == 2
+
+
+def test_install(tmp_path):
+    """What is installed is one file, and it needs none of the others."""
+    if not (BINARY.parent / "cmake_install.cmake").exists():
+        pytest.skip(f"{BINARY} does not lie in a build folder")
+    where = tmp_path / "usr"
+    subprocess.run(["cmake", "--install", BINARY.parent, "--prefix", where], check=True, capture_output=True, timeout=PATIENCE)
+    installed = [path for path in where.rglob("*") if path.is_file()]
+    assert installed == [where / "bin/perigee"]
+    apps = apps_folder(tmp_path / "apps", files={"fine/init.lua": FINE})
+    env = {name: value for name, value in environment().items() if name != "PERIGEE_LUA"}
+    ended = subprocess.run([installed[0], "check", apps], env=env, cwd="/", capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_dev_says_where_to_look(serve):
