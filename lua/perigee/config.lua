@@ -368,6 +368,21 @@ function M.show(key, value)
   return tostring(value)
 end
 
+--- Hides passwords in URLs.
+---@param text string
+---@return string
+function M.without_passwords(text)
+  return (text:gsub("(://[^/@:%s]*:)[^/@%s]+@", "%1******@"))
+end
+
+--- A text that is no value of a key, for an error message: what is secret is not repeated.
+---@param key { type: string }
+---@param text string
+---@return string
+function M.quote(key, text)
+  return "'" .. (key.type == "secret" and "******" or M.without_passwords(text)) .. "'"
+end
+
 local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", layer = "URL", size = "SIZE",
   sessions = "STORE", cookie = "NAME", secret = "TEXT", duration = "TIME",
   addresses = "ADDR:PORT", networks = "NETWORK" }

@@ -30,10 +30,10 @@ local CHUNK = "@config"
 ---@param message string
 ---@return perigee.Problem
 local function problem(file, line, message)
-  return {
-    file = file, line = line, message = message, kind = "config",
-    excerpt = line and report.excerpt(file, line) or nil,
-  }
+  local excerpt = line and report.excerpt(file, line)
+  -- a key that stands in the file itself does not belong into a log
+  excerpt = excerpt and excerpt:gsub("(%f[%w_]secret%s*=%s*)([\"']).-%2", "%1%2******%2")
+  return { file = file, line = line, message = message, kind = "config", excerpt = excerpt or nil }
 end
 
 -- ---- secrets ------------------------------------------------------------------------------------

@@ -45,10 +45,27 @@ local function is_project(dir)
   return apps ~= nil and apps.type == "directory" and not uv.fs_stat(dir .. "/apps/init.lua")
 end
 
+--- Makes a text fit to be shown: secrets and passwords in URLs are hidden.
+---@param settings perigee.Settings
+---@param text string
+---@return string
+function M.masked(settings, text)
+  for _, secret in ipairs(settings.secrets) do
+    local from, to = text:find(secret, 1, true)
+    while from do
+      text = text:sub(1, from - 1) .. "******" .. text:sub(to + 1)
+      from, to = text:find(secret, from + 6, true)
+    end
+  end
+  return config.without_passwords(text)
+end
+
 --- Takes one text over. Returns what is wrong with it, if anything.
 local function take_text(settings, key, text, source)
   local value, expected = config.parse(key, text)
-  if value == nil then return { message = ("%s: '%s' is not %s"):format(source, text, expected) } end
+  if value == nil then
+    return { message = ("%s: %s is not %s"):format(source, config.quote(key, text), expected) }
+  end
   settings.values[key.name], settings.sources[key.name] = value, source
 end
 
@@ -75,9 +92,11 @@ local function take_file(settings, file, problems)
     else
       local value, expected = config.take(key, given)
       if value == nil then
-        local got = type(given) == "string" and "'" .. given .. "'"
+        local got = type(given) == "string" and M.masked(settings, config.quote(key, given))
           or (type(given) == "number" or type(given) == "boolean") and tostring(given) or "a " .. type(given)
-        problems[#problems + 1] = configfile.complain(file, name, ("%s: %s is not %s"):format(name, got, expected))
+        local problem = configfile.complain(file, name, ("%s: %s is not %s"):format(name, got, expected))
+        if key.type == "secret" then problem.excerpt = nil end
+        problems[#problems + 1] = problem
       else
         if key.type == "path" and value ~= "auto" then value = join(folder_of(file.path), value) end
         local line = file.lines[name]
@@ -179,21 +198,6 @@ function M.resolve(given)
   end
   if #problems > 0 then return nil, problems, settings end
   return settings
-end
-
---- Makes a text fit to be shown: secrets and passwords in URLs are hidden.
----@param settings perigee.Settings
----@param text string
----@return string
-function M.masked(settings, text)
-  for _, secret in ipairs(settings.secrets) do
-    local from, to = text:find(secret, 1, true)
-    while from do
-      text = text:sub(1, from - 1) .. "******" .. text:sub(to + 1)
-      from, to = text:find(secret, from + 6, true)
-    end
-  end
-  return (text:gsub("(://[^/@:]*:)[^/@]+@", "%1******@"))
 end
 
 return M

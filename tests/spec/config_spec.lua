@@ -271,6 +271,20 @@ return {
     assert.equal("redis://u:******@h/0", settings.masked(found, "redis://u:p%w@h/0"))
   end)
 
+  it("does not repeat secrets and passwords in what it says of them", function()
+    local one = problem('return {\n  secret = "too short a key",\n}')
+    rig.lacks("short a key", one.message .. (one.excerpt or ""))
+    rig.has("secret: '******' is not", one.message)
+    one = problem('return {\n  secret = "hush, at least thirty-two bytes of it",\n  max_bodi = 1\n}')
+    rig.lacks("hush", one.excerpt)
+    one = problem('return { layer = secret "URL" }', { URL = "ftp://me:hush@host" })
+    rig.lacks("hush", one.message)
+    local _, problems = resolve({}, { environ = { PERIGEE_LAYER = "ftp://me:hush@host", PERIGEE_SECRET = "hush" } })
+    assert.equal(2, #problems)
+    for _, each in ipairs(problems) do rig.lacks("hush", each.message) end
+    rig.has("'ftp://me:******@host' is not", problems[1].message)
+  end)
+
   it("that is named must be there", function()
     local _, problems = resolve({}, { config = "missing.lua" })
     rig.has("cannot be read: no such file", problems[1].message)

@@ -107,7 +107,10 @@ function M.parse(command, args)
       if text then
         local expected
         value, expected = read_value(entry, text)
-        if value == nil then return nil, ("%s: '%s' is not %s"):format(name, text, expected) end
+        if value == nil then
+          local quoted = config.quote(entry.key or { type = entry.flag.type or "string" }, text)
+          return nil, ("%s: %s is not %s"):format(name, quoted, expected)
+        end
       end
       if entry.key then
         parsed.settings[#parsed.settings + 1] = { key = entry.key, value = value }
