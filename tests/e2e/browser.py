@@ -260,7 +260,16 @@ class Tab:
         return result["result"].get("value")
 
     def wait(self, condition, timeout=TIMEOUT):
-        """Waits until an expression is true on the page; returns its value."""
+        """Waits until an expression is true on the page, also while the page loads itself anew; returns its value."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self._wait(condition, max(deadline - time.monotonic(), 1))
+            except PageError as e:
+                if "navigated" not in str(e) or time.monotonic() > deadline:
+                    raise
+
+    def _wait(self, condition, timeout):
         done = self.eval(f"""new Promise((resolve) => {{
             const deadline = performance.now() + {timeout * 1000};
             const look = () => {{

@@ -271,7 +271,7 @@ def test_errors_of_the_server_are_shown(chat):
 
 
 def test_reconnect(browser, serve):
-    first = serve(APPS, verb="dev")
+    first = serve(APPS)  # in dev the page would load itself anew
     url = f"http://{first.netloc}/chat/#tearoom"
     tabs = [browser.tab(url), browser.tab(url)]
     ann, bob = tabs
@@ -293,7 +293,7 @@ def test_reconnect(browser, serve):
     ann.wait_text("#error", "There is no connection")
     assert ann.eval("document.querySelector('#text').value") == "while offline"
 
-    serve(APPS, verb="dev", listen=first.netloc)
+    serve(APPS, listen=first.netloc)
     bob.click("#retry", servers.PATIENCE)
     for tab in tabs:
         is_connected(tab)  # Ann's comes back by itself
@@ -503,14 +503,14 @@ def test_counter(open_tab, site):
 
 
 def test_counter_reconnects(browser, serve):
-    first = serve(APPS, verb="dev")
+    first = serve(APPS)  # in dev the page would load itself anew
     tab = browser.tab(f"http://{first.netloc}/counter/")
     tab.click("#increment")
     tab.wait_text("#value", "1")
     first.stop()
     tab.wait("document.querySelector('#increment').disabled")
     tab.wait_text("#status", "Offline")
-    second = serve(APPS, verb="dev", listen=first.netloc)
+    second = serve(APPS, listen=first.netloc)
     is_connected(tab)
     tab.wait("document.querySelector('#value').innerText === '0'")
     fetch(second, post("/counter", call("increment", [])))
