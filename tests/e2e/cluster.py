@@ -1,11 +1,11 @@
 """Servers with several places to connect to: workers of one process, or processes on one Redis."""
 import contextlib
+import itertools
+import time
 
 from redis_server import Redis
-from server import PATIENCE, Server
+from server import PATIENCE, Server, until
 from wire import WebSocket
-
-import time
 
 KINDS = ["memory, 1 worker", "memory, 3 workers", "Redis, 3 processes", "Redis, 3 processes of 2 workers"]
 
@@ -67,3 +67,35 @@ def started(kind, **more):
         cluster.abandon()
         raise
     cluster.stop()
+
+
+# ---- is it whole? -----------------------------------------------------------------------------------
+
+marks = itertools.count()
+
+
+def is_whole(members, group="g"):
+    """Does a message of the first reach all, and does each know how many there are?"""
+    mark = f"mark {next(marks)}"
+    members[0].call("publish", group, mark)
+
+    def has_heard(member):
+        end = time.monotonic() + 1
+        while not any(note["params"] == [mark] for note in member.inbox):
+            if time.monotonic() > end:
+                return False
+            member.call("where")
+        return True
+
+    return all(map(has_heard, members)) and all(member.call("count", group) == len(members) for member in members)
+
+
+def until_whole(members):
+    until(lambda: is_whole(members), "the cluster's being whole")
+    settle(members)
+
+
+def settle(members):
+    for member in members:
+        member.call("where")
+        member.inbox.clear()

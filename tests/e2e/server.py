@@ -80,11 +80,12 @@ class Server:
     files   limit of open files, soft and hard
     lean    freed memory is used again at once, so that the resident size means something
     cwd     folder it is started in
+    prefix  words before the command, that start it elsewhere
     alarms  False: only sanitizers and failed checks count, its errors are what the test is about
     """
 
     def __init__(self, apps, *flags, verb="serve", listen="127.0.0.1:0", files=None, lean=False, env=None,
-                 cwd=None, alarms=True):
+                 cwd=None, alarms=True, prefix=()):
         self._folder = None
         if not isinstance(apps, (str, pathlib.Path)):
             self._folder = tempfile.TemporaryDirectory(prefix="perigee-e2e-")
@@ -111,7 +112,7 @@ class Server:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
         self.process = subprocess.Popen(
-            [str(BINARY), verb, *where, "--listen", listen, *flags], env=env, cwd=cwd, stdin=subprocess.DEVNULL,
+            [*prefix, str(BINARY), verb, *where, "--listen", listen, *flags], env=env, cwd=cwd, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=before_exec)
         self.pid = self.process.pid
         self.output = b""

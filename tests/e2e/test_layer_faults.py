@@ -1,7 +1,6 @@
 """Redis that dies, stops answering, comes back, refuses, or holds what is not ours: everything inside a
 process goes on, what is lost is counted, and the cluster heals."""
 import contextlib
-import itertools
 import os
 import random
 import re
@@ -12,7 +11,7 @@ import time
 
 import pytest
 
-from cluster import started
+from cluster import settle, started, until_whole
 from redis_server import Proxy, Redis
 from server import apps_folder, run, until
 from wire import RpcError, WebSocket, call_text, fetch, post
@@ -60,37 +59,6 @@ def two(serve, redis):
     yield one, servers, members
     for member in members:
         member.drop()
-
-
-def is_whole(members, group="g"):
-    """Does a message of the first reach all, and does each know how many there are?"""
-    marks = is_whole.marks
-    mark = f"mark {next(marks)}"
-    members[0].call("publish", group, mark)
-
-    def has_heard(member):
-        end = time.monotonic() + 1
-        while not any(note["params"] == [mark] for note in member.inbox):
-            if time.monotonic() > end:
-                return False
-            member.call("where")
-        return True
-
-    return all(map(has_heard, members)) and all(member.call("count", group) == len(members) for member in members)
-
-
-is_whole.marks = itertools.count()
-
-
-def until_whole(members):
-    until(lambda: is_whole(members), "the cluster's being whole")
-    settle(members)
-
-
-def settle(members):
-    for member in members:
-        member.call("where")
-        member.inbox.clear()
 
 
 def goes_on_alone(server, member):
