@@ -11,7 +11,7 @@ from server import ROOT
 from wire import fetch, post
 
 APPS = ROOT / "apps"
-PAGES = ["chat", "counter", "echo"]
+PAGES = ["accounts", "chat", "counter", "echo"]
 
 
 @pytest.fixture(scope="module")
@@ -474,10 +474,90 @@ def test_everything_can_be_read(chat, open_tab, dark):
     counter = open_tab("/counter/", dark=dark)
     is_connected(counter)
     assert contrasts(counter) == []
+    accounts = open_tab("/accounts/", dark=dark)
+    is_connected(accounts)
+    assert contrasts(accounts) == []
+    enter(accounts, "Ann", "#sign-up")
+    accounts.eval("document.querySelector('#error').textContent = 'error'")
+    assert contrasts(accounts) == []
     echo = open_tab("/echo/", dark=dark)
     echo.click("#send")
     echo.wait_text("#traffic", "Hello!")
     assert contrasts(echo) == []
+
+
+# ---- accounts ---------------------------------------------------------------------------------------
+
+def enter(tab, name, button="#sign-in", password="correct horse"):
+    """Fills the form and sends it."""
+    tab.fill("[name=name]", name)
+    tab.fill("[name=password]", password)
+    tab.click(button)
+    if password == "correct horse":
+        tab.wait_text("#me", name)
+        is_connected(tab)
+
+
+def are_in(tab, *people):
+    tab.wait("[...document.querySelectorAll('#people li')].map(e => e.innerText.replace(/\\s+/g, ' ')).join() === "
+             + json.dumps(",".join(people)))
+
+
+def test_accounts(open_tab, browser):
+    ann = open_tab("/accounts/")
+    is_connected(ann)
+    ann.wait_text("#nobody", "Nobody")
+    enter(ann, "Ann", "#sign-up")
+    are_in(ann, "Ann 1 tab")
+    assert not ann.is_visible("#close-others")
+
+    two = browser.tab(ann.eval("location.href"), beside=ann)  # the same cookies
+    two.wait_text("#me", "Ann")
+    are_in(ann, "Ann 2 tabs")
+    bob = open_tab("/accounts/")  # another browser
+    enter(bob, "Bob", "#sign-up")
+    for tab in (ann, two, bob):
+        are_in(tab, "Ann 2 tabs", "Bob 1 tab")
+    ann.wait_text("#tabs", "You are signed in on 2 tabs.")
+
+    ann.click("#close-others")
+    two.wait("!document.querySelector('#away').hidden")
+    are_in(bob, "Ann 1 tab", "Bob 1 tab")
+    two.click("#back")
+    two.wait_text("#me", "Ann")
+    are_in(bob, "Ann 2 tabs", "Bob 1 tab")
+
+    ann.click("#sign-out")
+    for tab in (ann, two):  # signing out in one tab is signing out in all
+        tab.wait("!document.querySelector('#door').hidden")
+        are_in(tab, "Bob 1 tab")
+    ann.reload()
+    ann.wait("!document.querySelector('#door').hidden")
+
+    enter(ann, "Ann", password="battery staple")
+    ann.wait_text("#error", "Wrong name or password")
+    enter(ann, "ann", "#sign-up", password="battery staple")
+    ann.wait_text("#error", "That name is taken")
+    enter(ann, "Ann")
+    ann.reload()
+    ann.wait_text("#me", "Ann")
+
+
+def test_accounts_by_plain_forms(open_tab):
+    tab = open_tab("/accounts/")
+    is_connected(tab)
+    tab.fill("[name=name]", "Zoe")
+    tab.fill("[name=password]", "correct horse")
+    send = "Object.assign(document.querySelector('#door'), { action: '/accounts/%s' }).submit()"  # past the script
+    tab.eval(send % "sign_up")
+    tab.wait_text("#me", "Zoe")
+    tab.eval("document.querySelector('#inside').submit()")
+    tab.wait("!document.querySelector('#door').hidden && document.querySelector('#inside').hidden")
+    is_connected(tab)
+    tab.fill("[name=name]", "Zoe")
+    tab.fill("[name=password]", "a wrong one")
+    tab.eval(send % "sign_in")
+    tab.wait_text("#error", "Wrong name or password")
 
 
 # ---- counter ----------------------------------------------------------------------------------------
