@@ -233,7 +233,7 @@ static bool reserve_ports(struct control *c) {
       c->n_reserved++;
       continue;
     }
-    char *error = host_listen_error(s, i, code);
+    char *error = host_listen_error(&s->listen[i], code, "--listen");
     fprintf(stderr, "perigee: %s\n", error);
     free(error);
     return false;

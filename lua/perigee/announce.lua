@@ -17,9 +17,13 @@ end
 
 --- What C calls when every listener is open.
 ---@param listeners { address: string, port: integer }[]
-function M.listening(listeners)
+---@param admin? { address: string, port: integer } where the inspector is, when not everywhere
+function M.listening(listeners, admin)
   for _, at in ipairs(listeners) do
     core.log("info", "listening", { url = "http://" .. authority(at.address, at.port) })
+  end
+  if admin then
+    core.log("info", "inspector", { url = ("http://%s/-/"):format(authority(admin.address, admin.port)) })
   end
   console.authority = authority(listeners[1].address, listeners[1].port)
   signals.emit("server_started", {})
@@ -35,6 +39,7 @@ function M.listening(listeners)
       lines[#lines + 1] = ("  %-10s call %s%s"):format(name, base:gsub("^http", "ws"), record.path)
     end
   end
+  lines[#lines + 1] = ("  %-10s open %s/-/"):format("inspector", base)
   lines[#lines + 1] = "Ctrl-C stops.\n\n"
   io.stdout:write(table.concat(lines, "\n"))
   io.stdout:flush()

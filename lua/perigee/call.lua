@@ -8,6 +8,7 @@ local errors = require("perigee.errors")
 local params = require("perigee.params")
 local report = require("perigee.report")
 local signals = require("perigee.signals")
+local traffic = require("perigee.traffic")
 local uv = require("luv")
 
 local codes = errors.codes
@@ -22,7 +23,10 @@ local M = {}
 local PARAMS_ARRAY <const> = 1 << 8
 local PARAMS_OBJECT <const> = 1 << 9
 local SLOT <const> = (1 << 20) - 1
+local CONN <const> = 1
 local TASK <const> = 2
+local METHOD <const> = 4
+local PARAMS <const> = 5
 local ENTRY <const> = 7
 local STARTED <const> = 8
 
@@ -258,6 +262,7 @@ end
 ---@param err perigee.Error|perigee.Fault
 function M.tell_error(record, ctx, err)
   if not ctx then return end
+  if traffic.is_watched then traffic.finish(record, ctx[METHOD], ctx[CONN], ctx[TASK], ctx[PARAMS], err) end
   for _, fn in ipairs(err.is_refusal and {} or record.on_error) do
     local ok, fault = xpcall(fn, report.fault, ctx, err)
     if not ok then report.log(fault, "on_error failed", { path = record.path, method = ctx.method }) end
@@ -276,13 +281,21 @@ local function needs_guard(record, m)
     or signals.watches_calls()
 end
 
+--- As the method's own way, with its time taken. Calls that end with an error are told by tell_error.
+local function measured(record, m, conn, task, method, values, id, bits)
+  traffic.begin(task)
+  local result, err = m.way(record, m, conn, task, method, values, id, bits)
+  if result ~= nil or not err then traffic.finish(record, method, conn, task, values) end
+  return result, err
+end
+
 --- The way that calls of a method go.
 ---@param record perigee.Record
 ---@param m perigee.Method
 ---@return function
 function M.choose(record, m)
-  if needs_guard(record, m) then return M.guarded end
-  return m.schemas and M.checked or M.plain
+  m.way = needs_guard(record, m) and M.guarded or m.schemas and M.checked or M.plain
+  return traffic.is_watched and not record.is_own and measured or m.way
 end
 
 return M

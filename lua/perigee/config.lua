@@ -30,6 +30,8 @@ M.keys = {
     doc = "Reloads apps when their files change; on in perigee dev." },
   { name = "listen", type = "addresses", default = { { address = "127.0.0.1", port = 8080 } }, min = 1, max = 16,
     section = "What is served", doc = "Address and port to listen on; may be given several times." },
+  { name = "admin", type = "addresses", default = {}, max = 1, section = "What is served",
+    doc = "Loopback address and port of the inspector; without it serve has none." },
   { name = "trusted_proxies", type = "networks", default = {}, section = "What is served",
     doc = "Proxy in front that is believed, or a network; may be given several times." },
   { name = "proxy_headers", type = "choice", choices = { "auto", "x-forwarded", "forwarded" },
@@ -207,7 +209,9 @@ local types = {
   path = { "a path that is not empty", function(text) return text ~= "" and text or nil end },
   boolean = { "true or false", function(text) return booleans[text:lower()] end },
   choice = { "one of", function(text) return text end },
-  addresses = { "ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", list_of(parse_address) },
+  addresses = { "ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080", function(text)
+    return text == "none" and {} or list_of(parse_address)(text)
+  end },
   networks = { "an address or network, such as 127.0.0.1, 10.0.0.0/8 or 2001:db8::/32", function(text)
     return text == "none" and {} or list_of(parse_network)(text)
   end },
@@ -359,7 +363,7 @@ function M.show(key, value)
   if key.type == "addresses" then
     local words = {}
     for i, at in ipairs(value) do words[i] = M.show_address(at) end
-    return table.concat(words, " ")
+    return #words > 0 and table.concat(words, " ") or "none"
   elseif key.type == "networks" then
     return #value > 0 and table.concat(value, " ") or "none"
   elseif type(value) == "number" then

@@ -14,6 +14,7 @@ local schema = require("perigee.schema")
 local session = require("perigee.session")
 local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
+local traffic = require("perigee.traffic")
 local user = require("perigee.user")
 
 local M = {}
@@ -210,7 +211,8 @@ end
 ---@class perigee.Method: perigee.Signature
 ---@field name string
 ---@field fn function
----@field run function perigee.call's plain or guarded
+---@field run function one of perigee.call's ways
+---@field way function the one it would be if nobody took the time
 ---@field encode? fun(value: any): string
 ---@field place string
 ---@field websocket boolean
@@ -237,6 +239,7 @@ end
 ---@field file string of the app
 ---@field path string
 ---@field place string where it was declared
+---@field is_own? boolean the server's own, no app's
 ---@field options perigee.ConsumerOptions
 ---@field versions table<string, true>
 ---@field groups any
@@ -309,9 +312,11 @@ local function choose_ways(record)
   end
 end
 
-signals.on_change = function()
+local function choose_all_ways()
   for _, record in pairs(records) do choose_ways(record) end
 end
+signals.on_change = choose_all_ways
+traffic.on_change = choose_all_ways
 
 --- Seconds as records keep them: 0 for none.
 local function seconds(value, otherwise)

@@ -217,12 +217,17 @@ end
 ---@type fun(fault: perigee.Fault, event: string, fields: table<string, any>)?
 M.show = nil
 
+--- Is told of every fault that is logged, if somebody wants to show them.
+---@type fun(fault: perigee.Fault, event: string, fields: table<string, any>)?
+M.on_fault = nil
+
 --- Logs a fault as one block.
 ---@param fault perigee.Fault
 ---@param event string
 ---@param fields? table<string, any>
 function M.log(fault, event, fields)
   core.count("faults")
+  if M.on_fault then M.on_fault(fault, event, fields or {}) end
   if M.show then
     M.show(fault, event, fields or {})
     return

@@ -13,6 +13,7 @@ local errors = require("perigee.errors")
 local pending = require("perigee.pending")
 local report = require("perigee.report")
 local spelling = require("perigee.spelling")
+local traffic = require("perigee.traffic")
 
 local E = core.envelope
 local codes = errors.codes
@@ -195,7 +196,10 @@ local function call_slowly(record, conn, task, method, values, id, bits, detail)
   if err then return call_error(record, bits, err) end
   local registry = is_notification(bits) and record.notifications or record.requests
   local m = registry[bits & HTTP ~= 0 and "http" or "websocket"][method]
-  if not m then return not_found(record, bits, method) end
+  if not m then
+    if traffic.is_watched then traffic.unknown(record, method, conn, values) end
+    return not_found(record, bits, method)
+  end
   return run(record, m, conn, task, method, values, id, bits)
 end
 

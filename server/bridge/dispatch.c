@@ -16,12 +16,14 @@
 #include "bridge/client.h"
 #include "bridge/cors.h"
 #include "bridge/host.h"
+#include "bridge/linspect.h"
 #include "bridge/pages.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
 #include "bridge/web.h"
 #include "hub/files.h"
 #include "wire/handshake.h"
+#include "wire/origin.h"
 #include "wire/utf8.h"
 
 #include <lauxlib.h>
@@ -223,33 +225,58 @@ static bool is_local(struct conn *conn, const struct http_request *r) {
   return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
 }
 
-/* True when the path is one of the server's own. */
-static bool answer_own(struct conn *conn, const struct http_request *r) {
-  bool is_health = is_path(r, "/-/health"), is_metrics = is_path(r, "/-/metrics");
-  if (pages_answer(conn, r)) return true;
-  if (!is_health && !(is_metrics && is_local(conn, r))) return false;
-  if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
-    refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
-    return true;
-  }
+/* The inspector shows everything and asks nobody who they are, so it is for this machine alone: by
+ * the peer's address, by the name it was asked for (a page elsewhere whose name suddenly leads to
+ * 127.0.0.1 still says its own in Host), and by the page's origin, which check_origin compares with
+ * that name. Outside of dev it also has a port of its own. Whoever may not see it cannot tell it
+ * from what does not exist. */
+static bool may_inspect(struct conn *conn, const struct http_request *r) {
+  const struct host *h = host_of_conn(conn);
+  if (!h->inspector || !is_local(conn, r)) return false;
+  if (!h->settings->is_dev && (!h->admin_port || conn_local_port(conn) != h->admin_port))
+    return false;
+  return origin_host_is_loopback(http_text(r, r->host), r->host.len);
+}
+
+static void answer_health(struct conn *conn) {
+  bool is_draining = conn->worker->is_draining;
+  struct http_answer answer = {.status = is_draining ? 503 : 200, PLAIN_TEXT};
+  http_answer_text(conn, &answer, is_draining ? "draining\n" : "ok\n");
+}
+
+static void answer_metrics(struct conn *conn) {
   struct http_answer answer = {.status = 200, PLAIN_TEXT};
-  if (is_health) {
-    answer.status = conn->worker->is_draining ? 503 : 200;
-    http_answer_text(conn, &answer, conn->worker->is_draining ? "draining\n" : "ok\n");
-    return true;
-  }
-  struct layer *layer = host_of_conn(conn)->layer;
-  const struct metrics *all[TOPIC_WORKERS_MAX + 1] = {&layer->metrics};
-  unsigned n = 1;
-  for (unsigned i = 0; i < layer->n; i++) {
-    const struct worker *w = layer_worker(layer, i);
-    if (w) all[n++] = &w->metrics;
-  }
+  const struct metrics *all[TOPIC_WORKERS_MAX + 1];
+  unsigned n = layer_metrics(host_of_conn(conn)->layer, all);
   struct slice body;
   builder_begin(&conn->worker->out);
   metrics_write(&conn->worker->out, all, n);
   builder_commit(&conn->worker->out, &body);
   http_answer(conn, &answer, body);
+}
+
+/* True when the path is one of the server's own, which no app can take. */
+static bool answer_own(struct conn *conn, const struct http_request *r) {
+  struct host *h = host_of_conn(conn);
+  bool is_health = is_path(r, "/-/health"), is_metrics = is_path(r, "/-/metrics");
+  const struct embedded_file *page = pages_find(http_text(r, r->path), r->path.len);
+  if (handshake_is_wanted(r) && is_path(r, "/-/inspector") && may_inspect(conn, r)) {
+    peer_of(conn)->consumer = h->inspector;
+    head_of_handshake(conn, h->inspector, r);
+    return true;
+  }
+  if (is_metrics && !is_local(conn, r)) return false;
+  if (page && pages_is_private(page) && !may_inspect(conn, r)) return false;
+  if (page && pages_is_for_dev(page) && !h->settings->is_dev) return false;
+  if (!is_health && !is_metrics && !page) return false;
+  if (r->method != HTTP_GET && r->method != HTTP_HEAD)
+    refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
+  else if (is_health)
+    answer_health(conn);
+  else if (is_metrics)
+    answer_metrics(conn);
+  else
+    pages_answer(conn, r, page);
   return true;
 }
 
@@ -269,6 +296,8 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
     http_answer_text(conn, &answer, NULL);
     return 0;
   }
+  bool is_own = r->path.len >= 3 && memcmp(http_text(r, r->path), "/-/", 3) == 0;
+  if (is_own && answer_own(conn, r)) return 0;
   if (!routes_find(h->routes, http_text(r, r->path), r->path.len, r->method, &route)) {
     refuse(conn, 404, NULL);
     return 0;
@@ -285,7 +314,6 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
     free(route.file);
     return 0;
   }
-  if (answer_own(conn, r)) return 0;
   const struct public_folder *f =
       routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
   if (f && (r->method == HTTP_GET || r->method == HTTP_HEAD) && strlen(f->prefix) < 1000)
@@ -329,9 +357,11 @@ static void accept_handshake(struct conn *conn, const char *subprotocol, const c
   p->is_accepted = true;
   worker_set_reachable(conn->worker, conn, true);
   p->queued = NULL; /* and no transfer: a file's answer and a handshake exclude each other */
+  p->opened = (uint32_t)(worker_now(conn->worker) / 1000);
   p->head = copy_head(conn, r, &p->head_len);
   ws_accept(conn, &c->ws, extra, n);
   free(extra);
+  linspect_opened(conn);
   /* who was let in while the server stops is told so like all others */
   if (conn->worker->is_draining) ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);
 }
@@ -657,6 +687,7 @@ static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t 
 static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, size_t n) {
   struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
+  linspect_closed(conn, code, reason, n);
   groups_leave_all(&h->groups, conn);
   worker_set_reachable(&h->worker, conn, false);
   drop_queued(p);

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "bridge/dispatch.h"
 #include "bridge/generation.h"
+#include "bridge/linspect.h"
 #include "bridge/llayer.h"
 #include "bridge/lstore.h"
 #include "bridge/ltest.h"
@@ -149,16 +150,16 @@ bool host_open(struct host *h, unsigned index, const struct settings *settings, 
   return generation_load(h, apps, error);
 }
 
-char *host_listen_error(const struct settings *s, unsigned i, int code) {
+char *host_listen_error(const struct listen_address *at, int code, const char *flag) {
   char text[400];
   const char *cure = code == UV_EADDRINUSE
-                         ? "something else listens there; stop it or choose another with --listen"
+                         ? "something else listens there; stop it or choose another with "
                      : code == UV_EACCES        ? "ports below 1024 need privileges"
                      : code == UV_EADDRNOTAVAIL ? "this machine does not have that address"
                      : code == UV_EINVAL ? "give an IPv4 address, or an IPv6 address in brackets"
                                          : "";
-  snprintf(text, sizeof text, "cannot listen on %s:%u: %s%s%s", s->listen[i].address,
-           s->listen[i].port, uv_strerror(code), *cure ? " -- " : "", cure);
+  snprintf(text, sizeof text, "cannot listen on %s:%u: %s%s%s%s", at->address, at->port,
+           uv_strerror(code), *cure ? " -- " : "", cure, code == UV_EADDRINUSE ? flag : "");
   return mem_strdup(text);
 }
 
@@ -167,10 +168,22 @@ bool host_listen(struct host *h, unsigned *ports, char **error) {
   for (unsigned i = 0; i < s->n_listen; i++) {
     int code = listener_open(&h->worker, s->listen[i].address, &ports[i], s->workers > 1);
     if (code == 0) continue;
-    *error = host_listen_error(s, i, code);
+    *error = host_listen_error(&s->listen[i], code, "--listen");
     return false;
   }
-  return true;
+  if (!s->admin.address || h->worker.index > 0) return true;
+  h->admin_port = s->admin.port;
+  int code = listener_open(&h->worker, s->admin.address, &h->admin_port, false);
+  if (code) *error = host_listen_error(&s->admin, code, "--admin");
+  return code == 0;
+}
+
+static void push_listener(lua_State *L, const struct listen_address *at, unsigned port) {
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, at->address);
+  lua_setfield(L, -2, "address");
+  lua_pushinteger(L, port);
+  lua_setfield(L, -2, "port");
 }
 
 static int announce_body(lua_State *L) {
@@ -182,14 +195,14 @@ static int announce_body(lua_State *L) {
   lua_getfield(L, -1, "listening");
   lua_createtable(L, (int)h->settings->n_listen, 0);
   for (unsigned i = 0; i < h->settings->n_listen; i++) {
-    lua_createtable(L, 0, 2);
-    lua_pushstring(L, h->settings->listen[i].address);
-    lua_setfield(L, -2, "address");
-    lua_pushinteger(L, ports[i]);
-    lua_setfield(L, -2, "port");
+    push_listener(L, &h->settings->listen[i], ports[i]);
     lua_rawseti(L, -2, (int)i + 1);
   }
-  lua_call(L, 1, 0);
+  if (h->admin_port)
+    push_listener(L, &h->settings->admin, h->admin_port);
+  else
+    lua_pushnil(L);
+  lua_call(L, 2, 0);
   return 0;
 }
 
@@ -220,6 +233,7 @@ bool host_close(struct host *h) {
   groups_fini(&h->groups);
   routes_free(h->routes);
   consumers_free(h);
+  linspect_fini(h);
   free(h->released);
   free(h->shared_value);
   return is_clean;

@@ -18,8 +18,10 @@
 
 struct bundle;
 struct settings;
+struct listen_address;
 struct routes;
 struct consumer;
+struct sightings;
 struct store;
 
 /* Lua functions that C calls, as registry references. */
@@ -65,8 +67,11 @@ struct host {
   struct consumer *consumers;      /* owned list: also those that routes lost but connections use */
   uint32_t n_raised;               /* texts of error() that are remembered */
   bool is_loading;                 /* an app: nothing can wait */
-  bool watches_conns;              /* signals want to hear of every connection */
-  uint64_t *released;              /* owned: strictly ordered connections that may go on */
+  struct consumer *inspector;      /* owned; NULL unless there is one: none of the apps' */
+  struct sightings *sightings;     /* owned; NULL unless an inspector watches */
+  unsigned admin_port; /* where the inspector is shown when this is no dev; 0: nowhere */
+  bool watches_conns;  /* signals want to hear of every connection */
+  uint64_t *released;  /* owned: strictly ordered connections that may go on */
   uint32_t n_released, cap_released;
   uint32_t n_disconnecting; /* disconnect hooks that have not ended */
   uint64_t test_task;       /* which runs tests; 0: none */
@@ -103,7 +108,7 @@ bool host_open(struct host *h, unsigned index, const struct settings *settings, 
  * Returns false with *error, malloc'd. */
 bool host_listen(struct host *h, unsigned *ports, char **error);
 /* Why a listen address cannot be used and what to do about it, malloc'd. code: libuv's. */
-char *host_listen_error(const struct settings *settings, unsigned index, int code);
+char *host_listen_error(const struct listen_address *at, int code, const char *flag);
 
 /* Says that and what is served now: to the log, in dev to people. Before host_run. */
 void host_announce(struct host *h, const unsigned *ports);

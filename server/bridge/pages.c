@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* pages.c -- web files of the server's own, below /-/: the browser client, and what reloads pages.
+/* pages.c -- web files of the server's own, below /-/: the browser client, the inspector, and what
+ * reloads pages in dev.
  *
  * They are built into the binary from lua/perigee/web/ and change only with it, so a browser may
  * keep them as long as it asks whether they are still the same. */
@@ -16,95 +17,96 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct page {
-  const char *path;
-  const char *file; /* in lua/perigee/web */
-  const char *type;
-  bool is_for_dev;
-};
-
-static const struct page pages[] = {
-    {"/-/perigee.js", "perigee.js", "text/javascript; charset=utf-8", false},
-    {"/-/perigee.d.ts", "perigee.d.ts", "text/plain; charset=utf-8", false},
-    {"/-/reload.js", "reload.js", "text/javascript; charset=utf-8", true},
-};
+/* Where they lie among the embedded files. */
+#define WEB       "perigee/web/"
+#define INSPECTOR WEB "inspector/"
 
 /* Anybody's page may import the client: it is no secret, and what it may reach is decided when it
  * connects (origins). */
-static const char lines[] = "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"
-                            "Access-Control-Allow-Origin: *\r\n";
+static const char public_lines[] = "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"
+                                   "Access-Control-Allow-Origin: *\r\n";
 
-static const struct page *find(const struct http_request *r) {
-  for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
-    if (r->path.len == strlen(pages[i].path) &&
-        memcmp(http_text(r, r->path), pages[i].path, r->path.len) == 0)
-      return &pages[i];
+/* The inspector runs its own files and talks to this server, and is in nobody's frame. */
+static const char private_lines[] =
+    "Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"
+    "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'\r\n"
+    "X-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
+    "Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin-Resource-Policy: same-origin\r\n";
+
+static const struct embedded_file *find(const char *name) {
+  for (size_t i = 0; i < embedded_count; i++)
+    if (strcmp(embedded_files[i].name, name) == 0) return &embedded_files[i];
   return NULL;
 }
 
-static const struct embedded_file *embedded(const struct page *page) {
-  for (size_t i = 0; i < embedded_count; i++) {
-    const char *name = embedded_files[i].name;
-    if (strncmp(name, "perigee/web/", 12) == 0 && strcmp(name + 12, page->file) == 0)
-      return &embedded_files[i];
+const struct embedded_file *pages_find(const char *path, size_t n) {
+  static const char prefix[] = "/-/";
+  char name[128];
+  if (n < sizeof prefix - 1 || memcmp(path, prefix, sizeof prefix - 1) != 0) return NULL;
+  int len = n == sizeof prefix - 1
+                ? snprintf(name, sizeof name, INSPECTOR "index.html")
+                : snprintf(name, sizeof name, WEB "%.*s", (int)(n - 3), path + sizeof prefix - 1);
+  return len > 0 && (size_t)len < sizeof name ? find(name) : NULL;
+}
+
+bool pages_is_private(const struct embedded_file *page) {
+  return strncmp(page->name, INSPECTOR, strlen(INSPECTOR)) == 0;
+}
+
+bool pages_is_for_dev(const struct embedded_file *page) {
+  return strcmp(page->name, WEB "reload.js") == 0;
+}
+
+/* With PERIGEE_LUA the file comes from that folder: those who work on Perigee itself see their
+ * changes at once. */
+static char *read_instead(const char *lua_path, const struct embedded_file *page, size_t *len) {
+  char path[4096];
+  FILE *file = NULL;
+  char *text = NULL;
+  int n = snprintf(path, sizeof path, "%s/%s", lua_path, page->name);
+  if (n > 0 && (size_t)n < sizeof path) file = fopen(path, "rb");
+  if (!file) return NULL;
+  if (fseek(file, 0, SEEK_END) == 0) {
+    long size = ftell(file);
+    rewind(file);
+    text = mem_alloc(size > 0 ? (size_t)size : 1);
+    *len = fread(text, 1, size > 0 ? (size_t)size : 0, file);
   }
-  check(!"every page is embedded");
-  return NULL;
+  fclose(file);
+  return text;
 }
 
-static void answer_embedded(struct conn *conn, const struct http_request *r,
-                            const struct page *page) {
-  const struct embedded_file *file = embedded(page);
-  char extra[256];
-  int n = snprintf(extra, sizeof extra, "ETag: %s\r\n%s", file->tag, lines);
+void pages_answer(struct conn *conn, const struct http_request *r,
+                  const struct embedded_file *page) {
+  const char *lua_path = host_of_conn(conn)->settings->lua_path;
+  const char *tag = page->tag, *lines = pages_is_private(page) ? private_lines : public_lines;
+  const char *type =
+      strstr(page->name, ".ts") ? "text/plain; charset=utf-8" : files_type(page->name);
+  size_t len = page->len;
+  char extra[800];
+  char *instead = lua_path ? read_instead(lua_path, page, &len) : NULL;
+  int n = instead ? snprintf(extra, sizeof extra, "%s", lines)
+                  : snprintf(extra, sizeof extra, "ETag: %s\r\n%s", tag, lines);
+  check(n > 0 && (size_t)n < sizeof extra);
   struct http_answer answer = {.status = 200,
-                               .type = page->type,
-                               .type_len = strlen(page->type),
+                               .type = type,
+                               .type_len = strlen(type),
                                .extra = extra,
                                .extra_len = (size_t)n};
-  const struct http_field *known = http_find(r, "if-none-match");
+  const struct http_field *known = instead ? NULL : http_find(r, "if-none-match");
   struct slice body;
   metric_add(&conn->worker->metrics.files_served, 1);
-  if (known && files_tag_matches(http_text(r, known->value), known->value.len, file->tag)) {
+  if (known && files_tag_matches(http_text(r, known->value), known->value.len, tag)) {
     answer.status = 304;
     answer.type = NULL;
     http_answer_text(conn, &answer, NULL);
     return;
   }
   builder_begin(&conn->worker->out);
-  builder_add(&conn->worker->out, file->text, file->len);
+  builder_add(&conn->worker->out, instead ? instead : page->text, len);
   builder_commit(&conn->worker->out, &body);
   http_answer(conn, &answer, body);
-}
-
-/* Those who work on Perigee itself see their changes at once (PERIGEE_LUA). */
-static void answer_file(struct conn *conn, const struct page *page, const char *lua_path) {
-  size_t n = strlen(lua_path) + sizeof "/perigee/web";
-  char *dir = mem_alloc(n);
-  snprintf(dir, n, "%s/perigee/web", lua_path);
-  files_answer(conn, dir, page->file, NULL, &peer_of(conn)->transfer);
-  free(dir);
-}
-
-bool pages_answer(struct conn *conn, const struct http_request *r) {
-  const struct page *page = find(r);
-  const struct settings *settings = host_of_conn(conn)->settings;
-  const char *lua_path = settings->lua_path;
-  if (!page || (page->is_for_dev && !settings->is_dev)) return false;
-  if (r->method != HTTP_GET && r->method != HTTP_HEAD) {
-    static const char text[] = "405 Method Not Allowed\n";
-    struct http_answer answer = {.status = 405,
-                                 .type = "text/plain; charset=utf-8",
-                                 .type_len = 25,
-                                 .extra = "Allow: GET, HEAD\r\n",
-                                 .extra_len = 18,
-                                 .is_last = true};
-    metric_add(&conn->worker->metrics.http_refused, 1);
-    http_answer_text(conn, &answer, text);
-  } else if (lua_path) {
-    answer_file(conn, page, lua_path);
-  } else {
-    answer_embedded(conn, r, page);
-  }
-  return true;
+  free(instead);
 }

@@ -27,6 +27,7 @@ struct peer {
   uint32_t calls;       /* in flight */
   uint32_t on_peer;     /* of those: wait for an answer of the client's */
   uint32_t n_queued;    /* length of queued */
+  uint32_t opened;      /* WebSocket: seconds of worker_now when it was accepted */
   uint8_t media_type;   /* of the HTTP request in progress: index into media_types */
   bool is_opening : 1;  /* Lua decides whether to accept the handshake */
   bool is_accepted : 1; /* a WebSocket that Lua may have seen */

@@ -66,15 +66,20 @@ static char **strings_read(lua_State *L, int t, const char *key) {
   return list;
 }
 
+static struct consumer *new_consumer(const char *path, const char *app) {
+  struct consumer *c = mem_zalloc(sizeof *c);
+  c->path = mem_strdup(path);
+  c->app = mem_strdup(app);
+  c->record = LUA_NOREF;
+  return c;
+}
+
 static struct consumer *consumer_at(struct host *h, const char *path, const char *app,
                                     bool is_plain) {
   for (struct consumer *c = h->consumers; c; c = c->next)
     if (c->is_plain == is_plain && strcmp(c->path, path) == 0 && strcmp(c->app, app) == 0) return c;
-  struct consumer *c = mem_zalloc(sizeof *c);
-  c->path = mem_strdup(path);
-  c->app = mem_strdup(app);
+  struct consumer *c = new_consumer(path, app);
   c->is_plain = is_plain;
-  c->record = LUA_NOREF;
   c->next = h->consumers;
   h->consumers = c;
   return c;
@@ -94,6 +99,8 @@ void consumers_free(struct host *h) {
     h->consumers = c->next;
     consumer_free(c);
   }
+  if (h->inspector) consumer_free(h->inspector);
+  h->inspector = NULL;
 }
 
 /* ---- consumers that are gone ----------------------------------------------------------------- */
@@ -357,6 +364,22 @@ int l_serve(lua_State *L) {
   free(made);
   routes_free(h->routes);
   h->routes = routes;
+  return 0;
+}
+
+int l_serve_inspector(lua_State *L) {
+  struct host *h = host_of(L);
+  lua_settop(L, 1);
+  check_item(L, 1);
+  lua_getfield(L, 1, "record");
+  int record = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (!h->inspector) {
+    lua_getfield(L, 1, "path");
+    lua_getfield(L, 1, "app");
+    h->inspector = new_consumer(lua_tostring(L, -2), lua_tostring(L, -1));
+    lua_pop(L, 2);
+  }
+  consumer_update(L, h, h->inspector, 1, record);
   return 0;
 }
 

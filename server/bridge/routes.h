@@ -54,6 +54,10 @@ struct routes;
  * [-0, +0, e]. Replaces host->routes only when it did not raise. For Lua: core.serve(list). */
 int l_serve(lua_State *L);
 
+/* The inspector's consumer, one such table: no route leads to it, pages.c decides who may see it.
+ * For Lua: core.serve_inspector(route). [-0, +0, e] */
+int l_serve_inspector(lua_State *L);
+
 void routes_free(struct routes *routes);
 void consumers_free(struct host *h);
 

@@ -58,19 +58,41 @@ static unsigned get_workers(lua_State *L, int index) {
   return n < TOPIC_WORKERS_MAX ? n : TOPIC_WORKERS_MAX;
 }
 
-static void read_listen(lua_State *L, int index, struct settings *s) {
-  lua_getfield(L, index, "listen");
+/* The addresses in t[key], at most `most`; returns how many. */
+static unsigned read_addresses(lua_State *L, int index, const char *key, struct listen_address *out,
+                               int most) {
+  if (lua_getfield(L, index, key) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return 0;
+  }
   luaL_checktype(L, -1, LUA_TTABLE);
   int n = (int)lua_rawlen(L, -1), list = lua_gettop(L);
-  if (n < 1 || n > LISTEN_MAX) luaL_error(L, "setting listen: 1 to %d addresses", LISTEN_MAX);
+  if (n > most) luaL_error(L, "setting %s: at most %d addresses", key, most);
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, list, i + 1);
-    struct listen_address *a = &s->listen[s->n_listen++];
-    a->address = get_string(L, lua_gettop(L), "address");
-    a->port = get_u32(L, lua_gettop(L), "port");
+    out[i].address = get_string(L, lua_gettop(L), "address");
+    out[i].port = get_u32(L, lua_gettop(L), "port");
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
+  return (unsigned)n;
+}
+
+static void read_listen(lua_State *L, int index, struct settings *s) {
+  s->n_listen = read_addresses(L, index, "listen", s->listen, LISTEN_MAX);
+  if (s->n_listen == 0) luaL_error(L, "setting listen: 1 to %d addresses", LISTEN_MAX);
+}
+
+/* The inspector shows and does everything, and asks nobody who they are. */
+static void read_admin(lua_State *L, int index, struct settings *s) {
+  if (!read_addresses(L, index, "admin", &s->admin, 1)) return;
+  const char *a = s->admin.address;
+  if (a && (strncmp(a, "127.", 4) == 0 || strcmp(a, "::1") == 0)) return;
+  luaL_error(
+      L,
+      "setting admin: the inspector is for this machine only, %s is not; give 127.0.0.1:PORT, "
+      "and reach it from another machine with 'ssh -L PORT:127.0.0.1:PORT'",
+      a ? a : "?");
 }
 
 static void read_proxies(lua_State *L, int index, struct forwarding *f) {
@@ -110,6 +132,7 @@ void settings_read(lua_State *L, int index, struct settings *s) {
   s->state = get_string(L, index, "state");
   s->secret = get_string(L, index, "secret");
   read_listen(L, index, s);
+  read_admin(L, index, s);
   s->workers = get_workers(L, index);
   s->layer = get_string(L, index, "layer");
   if (s->layer && strcmp(s->layer, "memory") == 0) {
@@ -163,6 +186,7 @@ void settings_fini(struct settings *s) {
   free((struct network *)s->proxies.trusted);
   free(s->layer);
   free(s->layer_prefix);
+  free(s->admin.address);
   free(s->apps);
   free(s->lua_path);
   free(s->sessions);

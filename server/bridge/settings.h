@@ -42,6 +42,7 @@ struct settings {
   char *secret;         /* signs tokens, or "auto": one in the state folder does */
   struct listen_address listen[LISTEN_MAX];
   unsigned n_listen;
+  struct listen_address admin; /* address NULL: none */
   unsigned workers;
   char *layer;            /* URL of a Redis, or NULL: the memory layer */
   char *layer_prefix;     /* of all keys and channels in that Redis */

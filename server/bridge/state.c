@@ -9,6 +9,7 @@
 #include "bridge/host.h"
 #include "bridge/lblocking.h"
 #include "bridge/lconn.h"
+#include "bridge/linspect.h"
 #include "bridge/llayer.h"
 #include "bridge/lsecret.h"
 #include "bridge/lstore.h"
@@ -207,11 +208,16 @@ static int l_raised(lua_State *L) {
   return 0;
 }
 
+/* metrics(is_all): counters by name, of this worker or summed over all. */
 static int l_metrics(lua_State *L) {
-  const struct metrics *m = &host_of(L)->worker.metrics;
+  struct host *h = host_of(L);
+  const struct metrics *all[TOPIC_WORKERS_MAX + 1] = {&h->worker.metrics};
+  unsigned n = lua_toboolean(L, 1) ? layer_metrics(h->layer, all) : 1;
   lua_createtable(L, 0, metrics_count);
   for (int i = 0; i < metrics_count; i++) {
-    lua_pushinteger(L, (lua_Integer)metrics_value(m, i));
+    uint64_t sum = 0;
+    for (unsigned k = 0; k < n; k++) sum += metrics_value(all[k], i);
+    lua_pushinteger(L, (lua_Integer)sum);
     lua_setfield(L, -2, metrics_name(i));
   }
   return 1;
@@ -300,7 +306,10 @@ static const luaL_Reg core[] = {
     {"blocking_forget", l_blocking_forget},
     {"cancel", l_cancel},
     {"close", l_close},
+    {"conn_facts", l_conn_facts},
+    {"conns", l_conns},
     {"count", l_count},
+    {"cut", l_cut},
     {"deadline", l_deadline},
     {"embedded", l_embedded},
     {"error", l_error},
@@ -308,6 +317,7 @@ static const luaL_Reg core[] = {
     {"group_add", l_group_add},
     {"group_count", l_group_count},
     {"group_discard", l_group_discard},
+    {"groups", l_groups},
     {"group_workers", l_group_workers},
     {"groups_of", l_groups_of},
     {"head", l_head},
@@ -348,6 +358,8 @@ static const luaL_Reg core[] = {
     {"same", l_same},
     {"send", l_send},
     {"serve", l_serve},
+    {"serve_inspector", l_serve_inspector},
+    {"sightings", l_sightings},
     {"setting", l_setting},
     {"sha256", l_sha256},
     {"shared_delete", l_shared_delete},
@@ -427,6 +439,8 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "layer_timeout");
   lua_pushinteger(L, h->worker.index);
   lua_setfield(L, -2, "worker");
+  lua_pushinteger(L, h->layer ? h->layer->n : 1);
+  lua_setfield(L, -2, "workers");
   lua_pushboolean(L, h->settings && h->settings->is_dev);
   lua_setfield(L, -2, "is_dev");
   lua_pushstring(L, log_level_name(h->settings ? h->settings->log_level : LOG_INFO));
@@ -587,5 +601,13 @@ int state_boot(lua_State *L) {
       .http_failed = take(L, "perigee.http", "failed"),
       .http_late = take(L, "perigee.http", "late"),
   };
+  if (h->settings->is_dev || h->settings->admin.address) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "perigee.inspector");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "start");
+    lua_call(L, 0, 0);
+    lua_pop(L, 1);
+  }
   return 0;
 }

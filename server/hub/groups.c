@@ -172,6 +172,12 @@ void groups_each_of(struct conn *conn, void (*fn)(const char *name, size_t n, vo
     fn(m->group->name, m->group->name_len, arg);
 }
 
+void groups_each(const struct groups *g,
+                 void (*fn)(const char *name, size_t n, uint32_t members, void *arg), void *arg) {
+  struct group *group, *next;
+  HASH_ITER(hh, g->by_name, group, next) fn(group->name, group->name_len, group->n, arg);
+}
+
 void groups_each_member(const struct groups *g, const char *name, size_t n,
                         void (*fn)(const struct member_view *member, void *arg), void *arg) {
   struct group *group = find(g, name, n);

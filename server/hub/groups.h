@@ -55,6 +55,11 @@ uint32_t groups_count(const struct groups *g, const char *name, size_t n);
 void groups_each_of(struct conn *conn, void (*fn)(const char *name, size_t n, void *arg),
                     void *arg);
 
+/* Calls fn with each group that has members here, in no particular order; fn must not change any
+ * membership. */
+void groups_each(const struct groups *g,
+                 void (*fn)(const char *name, size_t n, uint32_t members, void *arg), void *arg);
+
 /* Calls fn for each member on this worker, with its meta; fn must not change any membership. */
 struct member_view {
   struct conn *conn;

@@ -37,6 +37,16 @@ struct worker *layer_worker(struct layer *layer, unsigned index) {
                           : NULL;
 }
 
+unsigned layer_metrics(struct layer *layer, const struct metrics *all[TOPIC_WORKERS_MAX + 1]) {
+  unsigned n = 1;
+  all[0] = &layer->metrics;
+  for (unsigned i = 0; i < layer->n; i++) {
+    const struct worker *w = layer_worker(layer, i);
+    if (w) all[n++] = &w->metrics;
+  }
+  return n;
+}
+
 struct mailbox *layer_broker(struct layer *layer) {
   return atomic_load_explicit(&layer->broker, memory_order_acquire);
 }

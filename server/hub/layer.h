@@ -38,6 +38,8 @@ void layer_enlist(struct layer *layer, struct worker *w);
 void layer_dismiss(struct layer *layer, struct worker *w);
 
 struct worker *layer_worker(struct layer *layer, unsigned index);
+/* The counters of the broker and of all workers; returns how many. */
+unsigned layer_metrics(struct layer *layer, const struct metrics *all[TOPIC_WORKERS_MAX + 1]);
 struct mailbox *layer_broker(struct layer *layer);
 
 /* Posts at once, from any thread. False when the box was full or closed: counted in `dropped`, and

@@ -604,3 +604,11 @@ bool conn_peer(const struct conn *conn, char *address, size_t n, unsigned *port)
   *port = 0;
   return false;
 }
+
+unsigned conn_local_port(const struct conn *conn) {
+  struct sockaddr_storage sa;
+  int len = sizeof sa;
+  if (uv_tcp_getsockname(&conn->tcp, (struct sockaddr *)&sa, &len) != 0) return 0;
+  if (sa.ss_family == AF_INET) return ntohs(((const struct sockaddr_in *)&sa)->sin_port);
+  return sa.ss_family == AF_INET6 ? ntohs(((const struct sockaddr_in6 *)&sa)->sin6_port) : 0;
+}

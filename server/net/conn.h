@@ -173,6 +173,8 @@ bool conn_is_taking(struct conn *conn);
 
 /* "127.0.0.1" and port of the peer; false when it is gone already. */
 bool conn_peer(const struct conn *conn, char *address, size_t n, unsigned *port);
+/* The port it was accepted on; 0 when it is gone already. */
+unsigned conn_local_port(const struct conn *conn);
 
 /* For worker.c: writes what is queued. */
 void conn_flush(struct conn *conn);

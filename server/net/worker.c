@@ -256,3 +256,11 @@ void worker_set_reachable(struct worker *w, const struct conn *conn, bool is_rea
   uint64_t state = state_of(slot) & ~(uint64_t)REACHABLE;
   atomic_store_explicit(&slot->state, state | (is_reachable ? REACHABLE : 0), memory_order_relaxed);
 }
+
+struct conn *worker_next_conn(const struct worker *w, uint32_t *slot) {
+  while (*slot < w->n_slots) {
+    struct conn *conn = slot_at(w, (*slot)++)->conn;
+    if (conn) return conn;
+  }
+  return NULL;
+}

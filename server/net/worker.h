@@ -105,6 +105,12 @@ struct conn *worker_conn(const struct worker *w, uint64_t id);
 bool worker_reaches(struct worker *w, uint64_t id);
 void worker_set_reachable(struct worker *w, const struct conn *conn, bool is_reachable);
 
+/* The first connection at or behind a place in the table, which moves on behind it; NULL: none. For
+ * walks with pauses: who comes meanwhile may be missed, nobody who stays is met twice or not at
+ * all.
+ */
+struct conn *worker_next_conn(const struct worker *w, uint32_t *slot);
+
 /* Calls fn for each connection; fn may close it. */
 void worker_each_conn(struct worker *w, void (*fn)(struct conn *conn, void *arg), void *arg);
 

@@ -5,6 +5,7 @@
  * prefixes or suffixes of the text is how "https://good.example.evil.net" gets in. */
 #include "wire/origin.h"
 
+#include <arpa/inet.h>
 #include <stdint.h>
 #include <string.h>
 #include <strings.h>
@@ -118,4 +119,20 @@ enum origin_trust origin_judge(const char *const *patterns, const char *origin, 
 bool origin_is_allowed(const char *const *patterns, const char *origin, size_t origin_len,
                        const char *host, size_t host_len) {
   return origin_judge(patterns, origin, origin_len, host, host_len) != ORIGIN_REFUSED;
+}
+
+bool origin_host_is_loopback(const char *host, size_t n) {
+  struct origin o = {0};
+  char text[INET6_ADDRSTRLEN];
+  struct in_addr v4;
+  struct in6_addr v6;
+  if (!parse_host(host, n, &o)) return false;
+  if (o.host_len == 9 && strncasecmp(o.host, "localhost", 9) == 0) return true;
+  bool is_v6 = o.host_len > 2 && o.host[0] == '[';
+  size_t len = is_v6 ? o.host_len - 2 : o.host_len;
+  if (len >= sizeof text) return false;
+  memcpy(text, o.host + is_v6, len);
+  text[len] = '\0';
+  if (is_v6) return inet_pton(AF_INET6, text, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+  return inet_pton(AF_INET, text, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
 }

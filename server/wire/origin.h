@@ -7,6 +7,10 @@
 
 /* origin.c -- may a page of this origin talk to us (RFC 6454; api: `origins`)? Pure; any thread. */
 
+/* Does a Host field (its port left aside) name this machine itself, by loopback address or as
+ * "localhost"? A name that somebody's DNS resolves does not, wherever it leads. */
+bool origin_host_is_loopback(const char *host, size_t n);
+
 /* Is s a pattern that origin_is_allowed understands: "*", ".host", "scheme://host[:port]"? */
 bool origin_is_pattern(const char *s);
 

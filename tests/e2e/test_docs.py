@@ -218,7 +218,7 @@ def run_command(place, command, expected):
 def run_serving(place, command, expected):
     """A command that serves until it is stopped: shows its first lines."""
     if "--listen" in command:
-        command = re.sub(r"(--listen[ =]\S*:)\d+", r"\g<1>0", command)
+        command = re.sub(r"(--(?:listen|admin)[ =]\S*:)\d+", r"\g<1>0", command)
     else:
         command += " --listen 127.0.0.1:0"
     process = subprocess.Popen(["bash", "-c", "exec " + command], env=place.env, cwd=place.folder,

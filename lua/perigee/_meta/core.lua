@@ -16,6 +16,9 @@ core.node = nil
 --- Index of this worker, from 0.
 ---@type integer
 core.worker = nil
+--- How many workers this process has.
+---@type integer
+core.workers = nil
 --- Is the channel layer Redis?
 ---@type boolean
 core.has_redis = nil
@@ -202,6 +205,32 @@ function core.peer_wait(conn, change) end
 ---@param watch boolean
 function core.watch_conns(watch) end
 
+--- Ids of open connections from a place in the table on, and where to go on; nil: that was all.
+---@param cursor integer 0: from the start
+---@param limit integer 1 to 1000
+---@param path? string of their consumer
+---@param group? string they are in
+---@param text? string in their client's address or request
+---@return perigee.Conn[]
+---@return integer? cursor
+function core.conns(cursor, limit, path, group, text) end
+
+---@param conn perigee.Conn
+---@return table? facts
+function core.conn_facts(conn) end
+
+--- Closes it without a closing handshake.
+---@param conn perigee.Conn
+---@return boolean
+function core.cut(conn) end
+
+--- WebSockets that were opened or closed (code, reason) since the last call, and how many more.
+---@param watch boolean go on, or stop
+---@param dropped? integer events that Lua did not keep, for the counter
+---@return { conn: perigee.Conn, at: number, path: string, code?: integer, reason?: string }[]
+---@return integer more
+function core.sightings(watch, dropped) end
+
 -- ---- groups ---------------------------------------------------------------------------------------
 
 --- Joins, or changes the meta. Returns a wait when messages of other machines arrive only after it.
@@ -225,6 +254,13 @@ function core.groups_of(conn) end
 ---@param name string
 ---@return integer
 function core.group_count(name) end
+
+--- The largest groups on this worker, and how many there are.
+---@param limit integer 1 to 1000
+---@param text? string part of the name
+---@return { name: string, members: integer }[]
+---@return integer total
+function core.groups(limit, text) end
 
 --- Workers of this process that have members, in order.
 ---@param name string
@@ -412,6 +448,10 @@ function core.serve(routes) end
 --- What was served and is no more: its WebSockets are closed with 1001 when their calls have ended.
 function core.retire() end
 
+--- The inspector's consumer; C decides who may reach it.
+---@param route table as in serve
+function core.serve_inspector(route) end
+
 ---@param pattern string
 ---@return boolean
 function core.is_origin_pattern(pattern) end
@@ -452,8 +492,9 @@ function core.raised(text) end
 ---@param name string as in server/base/metrics.def
 function core.count(name) end
 
+---@param is_all? boolean of all workers, not only of this one
 ---@return table<string, integer>
-function core.metrics() end
+function core.metrics(is_all) end
 
 --- Bytes of Lua memory in use, and the cap.
 ---@return integer used

@@ -405,6 +405,47 @@ static void memberships_add_up(void **state) {
   }
 }
 
+struct census {
+  unsigned groups, members;
+};
+
+static void count_group(const char *name, size_t n, uint32_t members, void *arg) {
+  struct census *census = arg;
+  assert_int_equal(members, groups_count(&g, name, n));
+  census->groups++;
+  census->members += members;
+}
+
+static void all_groups_are_told(void **state) {
+  (void)state;
+  struct census census = {0};
+  groups_each(&g, count_group, &census);
+  assert_int_equal(census.groups, 0);
+  join(0, "a");
+  join(1, "a");
+  join(0, "b");
+  join(2, "c");
+  leave(2, "c");
+  groups_each(&g, count_group, &census);
+  assert_int_equal(census.groups, 2);
+  assert_int_equal(census.members, 3);
+}
+
+/* A walk in steps meets each connection once, also when others leave in between. */
+static void connections_are_walked(void **state) {
+  (void)state;
+  unsigned met = 0;
+  uint32_t slot = 0;
+  for (struct conn *conn; (conn = worker_next_conn(&w, &slot));) {
+    assert_ptr_equal(conn, conns[met]);
+    met++;
+  }
+  assert_int_equal(met, CONNS);
+  assert_null(worker_next_conn(&w, &slot));
+  slot = UINT32_MAX;
+  assert_null(worker_next_conn(&w, &slot));
+}
+
 static void published_bytes_make_room_again(void **state) {
   (void)state;
   join(0, "a");
@@ -430,6 +471,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_slow_member_does_not_spoil_a_publish, start, stop),
       cmocka_unit_test_setup_teardown(the_groups_of_a_connection_are_told, start, stop),
       cmocka_unit_test_setup_teardown(the_members_of_a_group_are_told, start, stop),
+      cmocka_unit_test_setup_teardown(all_groups_are_told, start, stop),
+      cmocka_unit_test_setup_teardown(connections_are_walked, start, stop),
       cmocka_unit_test_setup_teardown(memberships_add_up, start, stop),
       cmocka_unit_test_setup_teardown(published_bytes_make_room_again, start, stop),
   };

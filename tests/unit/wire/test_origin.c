@@ -230,6 +230,40 @@ static void an_origin_used_as_a_pattern_lets_itself_in(void **state) {
   }
 }
 
+static void only_this_machine_is_loopback(void **state) {
+  (void)state;
+  static const char *const own[] = {"localhost",       "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1",
+                                    "127.9.8.7:65535", "[::1]",          "[::1]:8080"};
+  static const char *const others[] = {"",
+                                       "example.com",
+                                       "localhost.example.com",
+                                       "127.0.0.1.example.com",
+                                       "xlocalhost",
+                                       "127.0.0.1@evil.example",
+                                       "128.0.0.1",
+                                       "10.0.0.1:8080",
+                                       "0.0.0.0",
+                                       "[::]",
+                                       "[::2]:80",
+                                       "[::ffff:127.0.0.1]",
+                                       "[::1",
+                                       "::1",
+                                       "127.0.0.1:",
+                                       "127.0.0.1:x",
+                                       "127.1",
+                                       "2130706433",
+                                       "0x7f.0.0.1",
+                                       "127.0.0.1 ",
+                                       "localhost.",
+                                       "[127.0.0.1]",
+                                       "127.0.0.1:80:80"};
+  for (size_t i = 0; i < COUNT(own); i++)
+    if (!origin_host_is_loopback(own[i], strlen(own[i]))) fail_msg("%s", own[i]);
+  for (size_t i = 0; i < COUNT(others); i++)
+    if (origin_host_is_loopback(others[i], strlen(others[i]))) fail_msg("%s", others[i]);
+  assert_false(origin_host_is_loopback("localhost\0.evil", 15));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_pattern_lets_in_what_it_says),
@@ -238,6 +272,7 @@ int main(void) {
       cmocka_unit_test(without_patterns_only_the_same_host_gets_in),
       cmocka_unit_test(patterns_are_told_from_nonsense),
       cmocka_unit_test(an_origin_used_as_a_pattern_lets_itself_in),
+      cmocka_unit_test(only_this_machine_is_loopback),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
