@@ -8,6 +8,7 @@
 #include "bridge/json.h"
 #include "bridge/lconn.h"
 #include "bridge/peer.h"
+#include "bridge/state.h"
 #include "hub/reply.h"
 #include "net/ws_conn.h"
 
@@ -74,16 +75,30 @@ int l_group_discard(lua_State *L) {
   return return_bool(L, conn && groups_discard(&h->groups, conn, name, n));
 }
 
-static void push_name(const char *name, size_t n, void *arg) {
-  lua_State *L = arg;
-  lua_pushlstring(L, name, n);
-  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+/* What is listed is copied before the first Lua value is made: finalizers run then, and may change
+ * it. */
+
+static void note_name(const char *name, size_t n, void *arg) {
+  struct builder *names = arg;
+  uint32_t len = (uint32_t)n;
+  builder_add(names, &len, sizeof len);
+  builder_add(names, name, n);
 }
 
 int l_groups_of(lua_State *L) {
   struct conn *conn = worker_conn(&host_of(L)->worker, (uint64_t)luaL_checkinteger(L, 1));
+  struct builder *names = state_push_builder(L);
+  builder_begin(names);
+  if (conn) groups_each_of(conn, note_name, names);
   lua_newtable(L);
-  if (conn) groups_each_of(conn, push_name, L);
+  const uint8_t *at = builder_data(names), *end = at + builder_len(names);
+  for (lua_Integer i = 1; at < end; i++) {
+    uint32_t len;
+    memcpy(&len, at, sizeof len);
+    lua_pushlstring(L, (const char *)at + sizeof len, len);
+    lua_rawseti(L, -2, i);
+    at += sizeof len + len;
+  }
   return 1;
 }
 
@@ -158,8 +173,14 @@ int l_members_after(lua_State *L) {
   luaL_argcheck(L, limit >= 1 && limit <= 1000, 3, "1 to 1000");
   page.limit = (size_t)limit;
   page.entries = lua_newuserdatauv(L, 2 * page.limit * sizeof *page.entries, 0);
+  struct builder *metas = state_push_builder(L);
   groups_each_member(&host_of(L)->groups, name, n, note_member, &page);
   cut(&page);
+  builder_begin(metas);
+  for (size_t i = 0; i < page.n; i++) /* see note_name */
+    if (page.entries[i].view.meta)
+      builder_add(metas, page.entries[i].view.meta, page.entries[i].view.n_meta);
+  const char *meta = (const char *)builder_data(metas);
   lua_createtable(L, (int)page.n, 0);
   lua_createtable(L, (int)page.n, 0);
   for (size_t i = 0; i < page.n; i++) {
@@ -167,9 +188,10 @@ int l_members_after(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)e->id);
     lua_rawseti(L, -3, (lua_Integer)i + 1);
     if (e->view.meta)
-      lua_pushlstring(L, e->view.meta, e->view.n_meta);
+      lua_pushlstring(L, meta, e->view.n_meta);
     else
       lua_pushboolean(L, 0);
+    meta += e->view.n_meta;
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   return 2;
@@ -387,16 +409,17 @@ static uint64_t now_of(const struct host *h) {
   return worker_now(&h->worker);
 }
 
-/* Reads the text that h->shared_value holds [-0, +1, m]. */
+/* Reads the text that h->shared_value holds [-0, +1, m]. It becomes a string first: a finalizer
+ * that runs while it is read may read another. */
 static int push_value(lua_State *L, struct host *h, size_t n) {
   struct json_reader r;
   lua_settop(L, 0);
   lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
-  json_reader_init(&r, h->shared_value, n, NULL, &h->scratch, 1);
-  bool is_read = json_read_text(L, &r) == JSON_OK;
+  const char *text = lua_pushlstring(L, h->shared_value, n);
   free(h->shared_value);
   h->shared_value = NULL;
-  return is_read ? 1 : 0;
+  json_reader_init(&r, text, n, NULL, &h->scratch, 1);
+  return json_read_text(L, &r) == JSON_OK ? 1 : 0;
 }
 
 int l_shared_get(lua_State *L) {

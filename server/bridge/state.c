@@ -41,16 +41,20 @@ static int on_panic(lua_State *L) {
 
 /* ---- core: JSON, log, numbers ---------------------------------------------------------------- */
 
+struct builder *state_push_builder(lua_State *L) {
+  struct builder *kept = lua_newuserdatauv(L, sizeof *kept, 0);
+  *kept = (struct builder){0};
+  lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)state_push_builder);
+  lua_setmetatable(L, -2);
+  return kept;
+}
+
 static int l_json_encode(lua_State *L) {
   struct host *h = host_of(L);
   struct json_writer w;
   struct slice text;
   luaL_checkany(L, 1);
-  /* pushing the text may raise, so its memory is in a userdata's care */
-  struct builder *kept = lua_newuserdatauv(L, sizeof *kept, 0);
-  *kept = (struct builder){0};
-  lua_rawgetp(L, LUA_REGISTRYINDEX, (void *)l_json_encode);
-  lua_setmetatable(L, -2);
+  struct builder *kept = state_push_builder(L); /* pushing the text may raise */
   builder_begin(kept);
   json_writer_init(&w, kept, h->array_mt);
   if (!json_write(L, &w, 1)) {
@@ -526,7 +530,7 @@ static int open_libraries(lua_State *L) {
   lua_newtable(L);
   lua_pushcfunction(L, l_builder_gc);
   lua_setfield(L, -2, "__gc");
-  lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)l_json_encode);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, (void *)state_push_builder);
   lua_getfield(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, open_core);
   lua_setfield(L, -2, "perigee.core");

@@ -8,6 +8,7 @@
 
 /* state.c -- makes a Lua state: libraries, perigee.* from the binary or a folder, core. */
 
+struct builder;
 struct host;
 
 /* Files built into the binary: Lua, web, and the template of new projects. */
@@ -24,6 +25,10 @@ extern const size_t embedded_count;
  * when not NULL, is a folder to read perigee.* from instead of the binary. False: no memory. */
 bool state_open(struct host *h, const char *lua_path);
 void state_close(struct host *h);
+
+/* Pushes a builder that the collector takes care of, for code that may raise while it has one
+ * [-0, +1, m]. */
+struct builder *state_push_builder(lua_State *L);
 
 /* For a task_protect: require "perigee" and its parts, and take the entries C calls. */
 int state_boot(lua_State *L);
