@@ -33,6 +33,7 @@ struct group {
 struct membership {
   struct group *group;
   struct membership *next; /* of the same connection */
+  struct membership **at;  /* what points at it */
   uint32_t index;          /* in group->members */
   uint32_t n_meta;
   char *meta; /* owned; NULL: none */
@@ -57,10 +58,32 @@ static struct group *find(const struct groups *g, const char *name, size_t n) {
   return group;
 }
 
-static struct membership **find_membership(struct conn *conn, const struct group *group) {
-  struct membership **at = &subscriber_of(conn)->joined;
-  while (*at && (*at)->group != group) at = &(*at)->next;
-  return at;
+/* NULL when it is no member. Looks through the shorter of the two lists: a connection in a hundred
+ * thousand groups is one of few members in each. */
+static struct membership *find_membership(struct conn *conn, const struct group *group) {
+  struct subscriber *sub = subscriber_of(conn);
+  if (group->n < sub->n_joined) {
+    for (uint32_t i = 0; i < group->n; i++)
+      if (group->members[i].conn == conn) return group->members[i].membership;
+    return NULL;
+  }
+  struct membership *m = sub->joined;
+  while (m && m->group != group) m = m->next;
+  return m;
+}
+
+static void link_in(struct subscriber *sub, struct membership *m) {
+  m->next = sub->joined;
+  m->at = &sub->joined;
+  if (m->next) m->next->at = &m->next;
+  sub->joined = m;
+  sub->n_joined++;
+}
+
+static void unlink_from(struct subscriber *sub, struct membership *m) {
+  *m->at = m->next;
+  if (m->next) m->next->at = m->at;
+  sub->n_joined--;
 }
 
 /* The broker keeps count for other machines: it looks at the topic when it gets round to it, and is
@@ -101,18 +124,16 @@ struct topic *groups_add(struct groups *g, struct conn *conn, const char *name, 
                          const char *meta, size_t n_meta) {
   check(n > 0 && n <= GROUP_NAME_MAX);
   struct group *group = find(g, name, n);
-  struct membership *m = group ? *find_membership(conn, group) : NULL;
+  struct membership *m = group ? find_membership(conn, group) : NULL;
   if (m) {
     set_meta(m, meta, n_meta);
     return NULL;
   }
   if (!group) group = make(g, name, n);
-  struct subscriber *sub = subscriber_of(conn);
   m = mem_alloc(sizeof *m);
-  *m = (struct membership){.group = group, .next = sub->joined, .index = group->n};
+  *m = (struct membership){.group = group, .index = group->n};
   set_meta(m, meta, n_meta);
-  sub->joined = m;
-  sub->n_joined++;
+  link_in(subscriber_of(conn), m);
   if (group->n == group->cap) {
     group->cap = group->cap ? group->cap * 2 : 2;
     group->members = mem_realloc(group->members, group->cap * sizeof *group->members);
@@ -143,10 +164,9 @@ static void leave(struct groups *g, struct membership *m) {
 bool groups_discard(struct groups *g, struct conn *conn, const char *name, size_t n) {
   struct group *group = find(g, name, n);
   if (!group) return false;
-  struct membership **at = find_membership(conn, group), *m = *at;
+  struct membership *m = find_membership(conn, group);
   if (!m) return false;
-  *at = m->next;
-  subscriber_of(conn)->n_joined--;
+  unlink_from(subscriber_of(conn), m);
   leave(g, m);
   return true;
 }
@@ -155,10 +175,9 @@ void groups_leave_all(struct groups *g, struct conn *conn) {
   struct subscriber *sub = subscriber_of(conn);
   while (sub->joined) {
     struct membership *m = sub->joined;
-    sub->joined = m->next;
+    unlink_from(sub, m);
     leave(g, m);
   }
-  sub->n_joined = 0;
 }
 
 uint32_t groups_count(const struct groups *g, const char *name, size_t n) {

@@ -458,10 +458,32 @@ static void published_bytes_make_room_again(void **state) {
   }
 }
 
+/* Looking through all groups of a connection at each step would take minutes here. */
+static void a_connection_may_be_in_very_many_groups(void **state) {
+  (void)state;
+  enum { GROUPS = 100000 };
+  char name[32];
+  for (int i = 0; i < CONNS; i++)
+    for (int k = 0; k < GROUPS; k++) {
+      snprintf(name, sizeof name, "group %d", k);
+      assert_true(join(i, name));
+    }
+  for (int k = 0; k < GROUPS; k++) { /* oldest first, then newest first */
+    snprintf(name, sizeof name, "group %d", k);
+    assert_true(leave(0, name));
+    assert_false(leave(0, name));
+    snprintf(name, sizeof name, "group %d", GROUPS - 1 - k);
+    assert_true(leave(1, name));
+    assert_false(join(2, name));
+  }
+  assert_int_equal(count_of("group 7"), CONNS - 2);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(members_get_what_is_published, start, stop),
       cmocka_unit_test_setup_teardown(joining_and_leaving_happen_once, start, stop),
+      cmocka_unit_test_setup_teardown(a_connection_may_be_in_very_many_groups, start, stop),
       cmocka_unit_test_setup_teardown(names_are_bytes, start, stop),
       cmocka_unit_test_setup_teardown(misuse_is_noticed, start, stop),
       cmocka_unit_test_setup_teardown(several_groups_reach_a_member_once, start, stop),
