@@ -68,10 +68,6 @@ static bool is_control(const struct parcel *p) {
   return p->mail.kind == PARCEL_WAKE || p->mail.kind == PARCEL_CHANGED;
 }
 
-static bool post(struct mailbox *box, struct parcel *p) {
-  return is_control(p) ? mailbox_post_control(box, &p->mail) : mailbox_post(box, &p->mail);
-}
-
 static void log_drop(const char *where, unsigned worker, uint64_t n) {
   static struct log_limit limit = LOG_LIMIT(1);
   struct log_line l;
@@ -82,22 +78,6 @@ static void log_drop(const char *where, unsigned worker, uint64_t n) {
   log_end(&l);
 }
 
-bool layer_post(struct layer *layer, unsigned worker, struct parcel *p) {
-  struct worker *w = layer_worker(layer, worker);
-  if (w && post(&w->mailbox, p)) return true;
-  if (w) log_drop("worker", worker, 1);
-  layer_discard(layer, p);
-  return false;
-}
-
-bool layer_post_broker(struct layer *layer, struct parcel *p) {
-  struct mailbox *broker = layer_broker(layer);
-  if (broker && post(broker, p)) return true;
-  if (broker) log_drop("broker", 0, 1);
-  layer_discard(layer, p);
-  return false;
-}
-
 /* ---- a turn's mail --------------------------------------------------------------------------- */
 
 void outbox_init(struct outbox *o, struct layer *layer, struct metrics *metrics) {
@@ -106,22 +86,16 @@ void outbox_init(struct outbox *o, struct layer *layer, struct metrics *metrics)
   o->metrics = metrics;
 }
 
+enum { LANE_MAX = 1024 }; /* parcels: a handler that publishes in a loop has no turn's end */
+
 static void add(struct lane *lane, struct parcel *p) {
   p->mail.next = NULL;
+  lane->count++;
   if (lane->first)
     *lane->last = &p->mail;
   else
     lane->first = &p->mail;
   lane->last = &p->mail.next;
-}
-
-void outbox_add(struct outbox *o, unsigned worker, struct parcel *p) {
-  add(&o->lanes[worker], p);
-  o->waiting |= 1ull << worker;
-}
-
-void outbox_add_broker(struct outbox *o, struct parcel *p) {
-  add(&o->broker, p);
 }
 
 /* Posts a lane; what does not fit is dropped, except for control mail. box NULL: the addressee has
@@ -131,6 +105,7 @@ static void post_lane(struct outbox *o, struct lane *lane, struct mailbox *box, 
   struct mail *rest = box ? mailbox_post_chain(box, lane->first) : lane->first;
   uint64_t dropped = 0;
   lane->first = NULL;
+  lane->count = 0;
   while (rest) {
     struct parcel *p = (struct parcel *)rest;
     rest = rest->next;
@@ -143,12 +118,28 @@ static void post_lane(struct outbox *o, struct lane *lane, struct mailbox *box, 
   log_drop(where, index, dropped);
 }
 
+static void post_to_worker(struct outbox *o, unsigned index) {
+  struct worker *w = layer_worker(o->layer, index);
+  o->waiting &= ~(1ull << index);
+  post_lane(o, &o->lanes[index], w ? &w->mailbox : NULL, "worker", index);
+}
+
+static void post_to_broker(struct outbox *o) {
+  post_lane(o, &o->broker, layer_broker(o->layer), "broker", 0);
+}
+
+void outbox_add(struct outbox *o, unsigned worker, struct parcel *p) {
+  add(&o->lanes[worker], p);
+  o->waiting |= 1ull << worker;
+  if (o->lanes[worker].count == LANE_MAX) post_to_worker(o, worker);
+}
+
+void outbox_add_broker(struct outbox *o, struct parcel *p) {
+  add(&o->broker, p);
+  if (o->broker.count == LANE_MAX) post_to_broker(o);
+}
+
 void outbox_flush(struct outbox *o) {
-  while (o->waiting) {
-    unsigned index = (unsigned)__builtin_ctzll(o->waiting);
-    struct worker *w = layer_worker(o->layer, index);
-    o->waiting &= o->waiting - 1;
-    post_lane(o, &o->lanes[index], w ? &w->mailbox : NULL, "worker", index);
-  }
-  if (o->broker.first) post_lane(o, &o->broker, layer_broker(o->layer), "broker", 0);
+  while (o->waiting) post_to_worker(o, (unsigned)__builtin_ctzll(o->waiting));
+  if (o->broker.first) post_to_broker(o);
 }

@@ -42,19 +42,17 @@ struct worker *layer_worker(struct layer *layer, unsigned index);
 unsigned layer_metrics(struct layer *layer, const struct metrics *all[TOPIC_WORKERS_MAX + 1]);
 struct mailbox *layer_broker(struct layer *layer);
 
-/* Posts at once, from any thread. False when the box was full or closed: counted in `dropped`, and
- * the parcel is gone. Control mail has no limit. */
-bool layer_post(struct layer *layer, unsigned worker, struct parcel *p);
-bool layer_post_broker(struct layer *layer, struct parcel *p);
-
-/* A worker's mail of one turn, posted when the turn ends: one lock and one wake-up per addressee,
- * and the order of sending is kept. Worker's thread only. */
+/* A worker's mail of one turn, posted when the turn ends, or when there is much of it: one lock and
+ * one wake-up per addressee, and the order of sending is kept. Mail that finds the addressee's box
+ * full is dropped and counted; mail that must arrive (PARCEL_WAKE, PARCEL_CHANGED) has no limit.
+ * Worker's thread only. */
 struct outbox {
   struct layer *layer;
   struct metrics *metrics; /* the worker's: drops are counted there */
   uint64_t waiting;        /* a bit per worker with mail in its lane */
   struct lane {
     struct mail *first, **last;
+    uint32_t count;
   } lanes[TOPIC_WORKERS_MAX];
   struct lane broker; /* first NULL: nothing */
 };
