@@ -318,6 +318,15 @@ static void check_item(lua_State *L, int t) {
   if (kind == 2) check_route(L, t);
 }
 
+/* Every name that an item is asked for: while these strings exist, asking makes none and so raises
+ * nothing. */
+static const char *const names[] = {
+    "app",     "array",      "batch",  "body",   "calls",        "connect", "depth",
+    "dir",     "disconnect", "kind",   "limits", "mapped",       "message", "method",
+    "methods", "origins",    "owner",  "path",   "plain",        "prefix",  "raw",
+    "receive", "record",     "strict", "string", "subprotocols",
+};
+
 int l_serve(lua_State *L) {
   struct host *h = host_of(L);
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -325,7 +334,11 @@ int l_serve(lua_State *L) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
   luaL_checkstack(L, 16, "serve");
   /* first all that can raise: checks, and a registry reference per record */
-  lua_createtable(L, (int)n, 0); /* 2: references */
+  lua_createtable(L, (int)n, 0); /* 2: references, then names */
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    lua_pushstring(L, names[i]);
+    lua_rawseti(L, 2, n + 1 + (lua_Integer)i);
+  }
   for (lua_Integer i = 1; i <= n; i++) {
     lua_rawgeti(L, 1, i);
     check_item(L, 3);
