@@ -83,9 +83,10 @@ struct host {
   bool is_stopping;
 };
 
-/* The host of any Lua state or coroutine made by it. */
+/* The host of any Lua state or coroutine made by it. The lowest bit says that it is a task's own
+ * coroutine (bridge/task.c). */
 static inline struct host *host_of(lua_State *L) {
-  return *(struct host **)lua_getextraspace(L);
+  return (struct host *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)1);
 }
 
 /* The host of a connection. */

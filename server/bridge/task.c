@@ -179,9 +179,21 @@ struct task *task_find(struct host *h, uint64_t id) {
   return t && t->state != TASK_FREE && t->serial == id >> SLOT_BITS ? t : NULL;
 }
 
+/* A task's own coroutine runs when the task does: apps that get hold of it (coroutine.running) can
+ * neither resume nor close it, or the values that wait on it for the task would be gone. */
+static void set_own(lua_State *co, bool is_own) {
+  uintptr_t *extra = lua_getextraspace(co); /* new ones get the main state's, which is no task's */
+  *extra = (*extra & ~(uintptr_t)1) | is_own;
+}
+
+static bool is_own(lua_State *co) {
+  return *(uintptr_t *)lua_getextraspace(co) & 1;
+}
+
 static int make_thread(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
   t->co = lua_newthread(L);
+  set_own(t->co, true);
   t->anchor = luaL_ref(L, LUA_REGISTRYINDEX); /* unanchored, it would be garbage while it waits */
   return 0;
 }
@@ -336,12 +348,14 @@ static int bury(lua_State *L) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->anchor);
     lua_rawseti(L, -2, 2);
     lua_xmove(t->co, L, 1);
+    set_own(t->co, false); /* whoever reports the error closes it */
   } else {
     lua_pushliteral(L, "not enough memory"); /* Lua's own word, which is always there */
   }
   lua_rawseti(L, -2, 1);
   lua_State *fresh = lua_newthread(L);
   lua_rawseti(L, LUA_REGISTRYINDEX, t->anchor);
+  set_own(fresh, true);
   t->co = fresh;
   t->failure = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
@@ -567,9 +581,12 @@ int l_wait_open(lua_State *L) {
 
 /* After the wait: what whoever woke us passed lies on the stack. */
 static int parked(lua_State *L, int status, lua_KContext ctx) {
-  struct task *t = (struct task *)ctx;
+  /* a coroutine of the app's own may have been resumed by another task than the one it waited for,
+   * which may be gone */
+  struct task *t = host_of(L)->tasks.running;
   (void)status;
-  if (t->stop != STOP_NOT) return raise_stop(L, t);
+  (void)ctx;
+  if (t && t->stop != STOP_NOT) return raise_stop(L, t);
   return lua_gettop(L);
 }
 
@@ -622,7 +639,7 @@ int l_park(lua_State *L) {
   }
   lua_settop(L, 0);
   t->state = TASK_WAITING;
-  return lua_yieldk(L, 0, (lua_KContext)t, parked);
+  return lua_yieldk(L, 0, 0, parked);
 }
 
 /* ---- coroutines of the app's own ------------------------------------------------------------- */
@@ -680,6 +697,12 @@ static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap) 
 
 /* False with a message on L when the coroutine cannot be resumed. */
 static bool check_resumable(lua_State *L, lua_State *co, int n_args) {
+  if (is_own(co)) {
+    lua_pushliteral(L,
+                    "cannot resume a coroutine that is not yours: perigee runs this one (to wait "
+                    "for a callback, use perigee.await)");
+    return false;
+  }
   if (!lua_checkstack(co, n_args)) {
     lua_pushliteral(L, "too many arguments to resume");
     return false;
@@ -721,6 +744,7 @@ int l_close_coroutine(lua_State *L) {
   lua_Debug ar;
   if (co == L || (status == LUA_OK && lua_getstack(co, 0, &ar)))
     return luaL_error(L, "cannot close a running coroutine");
+  if (is_own(co)) return luaL_error(L, "cannot close a coroutine that perigee runs");
   struct nested frame = {co, h->tasks.nested}; /* its __close methods run on it */
   h->tasks.nested = &frame;
   status = lua_resetthread(co);

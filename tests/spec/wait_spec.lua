@@ -27,6 +27,37 @@ describe("waiting", function()
 
   after_each(rig.clean)
 
+  describe("a task's own coroutine", function()
+    --- What another task hears that lays hands on one: before it is woken, or after.
+    local function touch(action, is_late)
+      local heard
+      local result = run(function()
+        local me = coroutine.running()
+        return perigee.await(function(done)
+          perigee.spawn(function()
+            if is_late then done("a", "b", "c") end
+            heard = select(2, pcall(action, me)) or "nothing"
+            if not is_late then done("a", "b", "c") end
+          end)
+        end)
+      end)
+      assert.equal("a", result)
+      return heard
+    end
+
+    local function resume(co) error(select(2, coroutine.resume(co)), 0) end
+
+    it("cannot be resumed by others", function()
+      assert.matches("cannot resume a coroutine that is not yours", touch(resume, false))
+      assert.matches("cannot resume a coroutine that is not yours", touch(resume, true))
+    end)
+
+    it("cannot be closed by others", function()
+      assert.matches("cannot close a coroutine that perigee runs", touch(coroutine.close, false))
+      assert.matches("cannot close a coroutine that perigee runs", touch(coroutine.close, true))
+    end)
+  end)
+
   describe("perigee.sleep", function()
     it("suspends for as long as it is told", function()
       local _, took = run(function() perigee.sleep(2.5) end)
@@ -49,6 +80,26 @@ describe("waiting", function()
         return order
       end)
       assert.same({ "other", "self" }, order)
+    end)
+
+    it("in a coroutine may be ended by one task and gone on with by another", function()
+      local result = run(function()
+        local inner
+        local outer = coroutine.create(function()
+          inner = coroutine.create(function()
+            perigee.sleep(1)
+            return "went on"
+          end)
+          coroutine.resume(inner)
+        end)
+        perigee.spawn(function() coroutine.resume(outer) end)
+        perigee.sleep(0.1)
+        coroutine.close(outer)
+        for _ = 1, 300 do perigee.spawn(perigee.sleep, 0.5) end -- more than are kept: the first task goes
+        perigee.sleep(2)
+        return select(2, coroutine.resume(inner))
+      end)
+      assert.equal("went on", result)
     end)
 
     it("refuses what is no number of seconds", function()
