@@ -37,6 +37,8 @@ setup(function()
       names = public.members(setmetatable({}, require("perigee.consumer").record(class).web.ctx_mt)) },
     { class = "perigee.Group", prefix = "group:", names = public.members(perigee.group("g")) },
     { class = "perigee.Shared", prefix = "store:", names = public.members(perigee.shared("s")) },
+    { class = "perigee.Session", prefix = "session:",
+      names = public.upvalue(require("perigee.session").of, "methods") },
     { class = "perigee.Timer", prefix = "timer:", names = public.members(perigee.after(0, function() end)) },
     { class = "perigee.Log", prefix = "log:", names = public.members(perigee.log) },
     { class = "perigee.TestApp", prefix = "app:", names = public.members(app) },
@@ -112,6 +114,23 @@ describe("every public name", function()
       end
     end
     nothing(extra, "annotated, but not there")
+  end)
+end)
+
+describe("every function in a table of the module", function()
+  it("is described in apps/README.md", function()
+    local missing, found = {}, 0
+    for name, value in pairs(faces[1].names) do
+      local is_plain = type(value) == "table" and getmetatable(value) == nil and name ~= "errors"
+      for key in pairs(is_plain and value or {}) do
+        found = found + 1
+        if not is_described(key, "perigee%." .. name .. "%.") then
+          missing[#missing + 1] = ("perigee.%s.%s"):format(name, key)
+        end
+      end
+    end
+    nothing(missing, "apps/README.md says nothing of")
+    assert(found >= 7, "perigee.json, perigee.token … have functions")
   end)
 end)
 

@@ -66,7 +66,8 @@ function M.made_by(class, which)
   return setmetatable({}, require("perigee.consumer").record(class)[which])
 end
 
---- The upvalue of that name of a function, or of functions that are its upvalues.
+--- The upvalue of that name of a function, or of functions that are its upvalues, or are in a metatable
+--- that is one.
 ---@param fn function
 ---@param wanted string
 ---@return any
@@ -80,7 +81,9 @@ function M.upvalue(fn, wanted)
       local name, value = debug.getupvalue(one, i)
       if not name then break end
       if name == wanted then return value end
-      if type(value) == "function" then functions[#functions + 1] = value end
+      for _, candidate in pairs(type(value) == "table" and name:find("_mt$") and value or { value }) do
+        if type(candidate) == "function" then functions[#functions + 1] = candidate end
+      end
     end
     for _, next_one in ipairs(functions) do
       local found = search(next_one)
