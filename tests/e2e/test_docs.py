@@ -104,6 +104,7 @@ class Place:
         (self.folder / ".curlrc").write_text('silent\nshow-error\nnoproxy = "*"\n')
         self.env = environment(PATH=f"{self.folder}/bin:{os.environ['PATH']}", CURL_HOME=str(self.folder),
                                NO_COLOR="1", HOME=str(self.folder))
+        self.cwd = self.folder  # of the commands of a section, which may change it
         self._server = self._failure = None
 
     @property
@@ -205,8 +206,11 @@ def run_command(place, command, expected):
     uses_server = SHOWN in command
     if uses_server:
         command = command.replace(SHOWN, place.server.netloc)
-    ended = subprocess.run(["bash", "-c", command], env=place.env, cwd=place.folder, stdin=subprocess.DEVNULL,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE)
+    after = place.folder / ".cwd"
+    ended = subprocess.run(["bash", "-c", f'{command}\npwd >"{after}"'], env=place.env, cwd=place.cwd,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE)
+    if after.exists():
+        place.cwd = after.read_text().rstrip("\n")
     output = ended.stdout.decode().rstrip("\n")
     if uses_server:
         output = output.replace(place.server.netloc, SHOWN)
@@ -221,7 +225,7 @@ def run_serving(place, command, expected):
         command = re.sub(r"(--(?:listen|admin)[ =]\S*:)\d+", r"\g<1>0", command)
     else:
         command += " --listen 127.0.0.1:0"
-    process = subprocess.Popen(["bash", "-c", "exec " + command], env=place.env, cwd=place.folder,
+    process = subprocess.Popen(["bash", "-c", "exec " + command], env=place.env, cwd=place.cwd,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
     lines, changed = [], threading.Condition()
 
@@ -259,6 +263,7 @@ def run_serving(place, command, expected):
 @pytest.mark.parametrize("document, section", RUN, ids=[f"{document.name}: {section.heading}" for document, section in RUN])
 def test_section(places, document, section):
     place, talk = places(document), None
+    place.cwd = place.folder
     for block in section.blocks:
         if block.reason:
             continue
