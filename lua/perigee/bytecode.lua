@@ -66,15 +66,16 @@ local function read_absolute(reader)
   return { pc = reader:size(), line = reader:size() }
 end
 
-local function skip_local(reader)
-  reader:string()
+local function read_local(reader)
+  local name = reader:string()
   reader:size()
   reader:size()
-  return true
+  return name or false
 end
 
 ---@param found perigee.Global[]
-local function read_function(reader, found)
+---@param locals table<string, true>
+local function read_function(reader, found, locals)
   reader:string() -- source
   local line = reader:size()
   reader:size() -- its last line
@@ -84,11 +85,13 @@ local function read_function(reader, found)
   reader.at = code_at + 4 * n_code
   local constants = reader:list(read_constant)
   reader:list(skip_upvalue)
-  reader:list(function() read_function(reader, found) return true end)
+  reader:list(function() read_function(reader, found, locals) return true end)
   local steps = reader:list(function() return string.unpack("b", string.char(reader:byte())) end)
   local absolute = {}
   for _, one in ipairs(reader:list(read_absolute)) do absolute[one.pc] = one.line end
-  reader:list(skip_local)
+  for _, name in ipairs(reader:list(read_local)) do
+    if name and name:find("^[%a_]") then locals[name] = true end -- others are Lua's own: "(for state)"
+  end
   local upvalues = reader:list(function() return reader:string() or false end)
   for pc = 0, n_code - 1 do
     local step = steps[pc + 1]
@@ -113,17 +116,18 @@ end
 --- another kind than this file knows.
 ---@param chunk function as load gives it
 ---@return perigee.Global[]
+---@return table<string, true> locals names of local variables
 function M.globals(chunk)
   local text = string.dump(chunk)
-  if text:sub(1, #HEADER) ~= HEADER then return {} end
+  if text:sub(1, #HEADER) ~= HEADER then return {}, {} end
   local reader = setmetatable({ text = text, at = #HEADER + string.packsize("j") + string.packsize("n") + 2 }, Reader)
-  local found = {}
-  read_function(reader, found)
+  local found, locals = {}, {}
+  read_function(reader, found, locals)
   table.sort(found, function(x, y)
     if x.line ~= y.line then return x.line < y.line end
     return x.name < y.name
   end)
-  return found
+  return found, locals
 end
 
 return M

@@ -237,8 +237,9 @@ function Checking:globals(place, loaded)
   local uses = {}
   for _, source in ipairs(self.sources) do
     if source.app == place.name and source.chunk then
-      for _, use in ipairs(bytecode.globals(source.chunk)) do
-        uses[#uses + 1] = { source = source, use = use }
+      local found, locals = bytecode.globals(source.chunk)
+      for _, use in ipairs(found) do
+        uses[#uses + 1] = { source = source, use = use, locals = locals }
         -- of an app that does not load it is not known how far it would have come
         if not loaded and use.is_written then known[use.name] = true end
       end
@@ -251,7 +252,9 @@ function Checking:globals(place, loaded)
     local is_known = source.is_spec and in_specs[use.name] or known[use.name]
       or standard[use.name] and self.threaded[source.path]
     if not is_known then
-      local hint = spelling.hint(use.name, spelling.keys(source.is_spec and in_specs or known))
+      local near = spelling.keys(one.locals) -- a variable of the file is the likelier one to be meant
+      local others = spelling.keys(source.is_spec and in_specs or known)
+      local hint = spelling.hint(use.name, table.move(others, 1, #others, #near + 1, near))
       self:add {
         file = source.path, line = use.line, kind = "global", level = source.is_spec and "warning" or "error",
         message = use.is_written and ("undeclared global '%s' is assigned: declare it with 'local'"):format(use.name)

@@ -346,6 +346,16 @@ def test_call_names_the_nearest_method(serve):
     assert ended.returncode == 1 and "did you mean 'echo'?" in ended.stderr
 
 
+def test_call_shows_faults_in_dev(serve):
+    """Message and lines, where the server tells them; else the id that is in its log."""
+    server = serve(["faults"], verb="dev")
+    ended = call(server, "faults", "index_nil", "1")
+    assert ended.returncode == 1 and "error -32603" in ended.stderr
+    assert re.search(r"(?m)^  \S+init\.lua:\d+: attempt to index", ended.stderr) and re.search(r"(?m)^> +\d+ \| ", ended.stderr), ended.stderr
+    ended = call(serve(["faults"]), "faults", "index_nil", "1")
+    assert ended.returncode == 1 and "error_id" in ended.stderr and "init.lua" not in ended.stderr
+
+
 def test_call_of_this_project(tmp_path, serve):
     """A path alone means the server of the settings; one that nobody serves is held against the apps."""
     server = serve(["echo"])

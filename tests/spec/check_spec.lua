@@ -93,6 +93,12 @@ describe("check", function()
     }))
   end)
 
+  it("knows a variable of the file that was probably meant", function()
+    assert.same({ "a/init.lua:4 error undeclared global 'romms' (did you mean 'rooms'?)" }, (problems {
+      ["a/init.lua"] = FINE:format('local rooms = {}\nC:rpc_method("m", function() return romms, rooms end)'),
+    }))
+  end)
+
   it("knows both consumers of a path", function()
     assert.same({ "b/init.lua:2 error two consumers on the path /a: the other is at …/a/init.lua:2" }, (problems {
       ["a/init.lua"] = FINE:format(""), ["b/init.lua"] = FINE:format(""):gsub("{}", '{ path = "/a" }'),

@@ -169,13 +169,15 @@ function Screen:answer(answer, hint)
     or json.compact(err)
   io.stderr:write(terminal.paint(("error %s"):format(tostring(code)), "red", is_coloured), " ", text, hint, "\n")
   local data = type(err) == "table" and err.data
-  if data ~= nil and data ~= false and data ~= core.null then
-    local dev = type(data) == "table" and data.dev
-    if type(dev) == "table" and type(dev.excerpt) == "string" then
-      io.stderr:write((dev.excerpt:gsub("[^\n\t\x20-\x7e\x80-\xff]", "?")), "\n")
-    else
-      io.stderr:write("  ", json.compact(data, is_coloured), "\n")
+  if data == nil or data == false or data == core.null then return false end
+  local dev = type(data) == "table" and type(data.dev) == "table" and data.dev
+  if dev and type(dev.message) == "string" then -- what a server in dev knows of a fault
+    io.stderr:write("  ", caller.clean(dev.message), "\n")
+    if type(dev.excerpt) == "string" then
+      io.stderr:write((dev.excerpt:gsub("[^\n\t\x20-\x7e\x80-\xff]", "?"):gsub("\xc2[\x80-\x9f]", "?")), "\n")
     end
+  else
+    io.stderr:write("  ", json.compact(data, is_coloured), "\n")
   end
   return false
 end
