@@ -11,6 +11,7 @@
 #include "hub/store.h"
 #include "hub/watch.h"
 #include "net/listener.h"
+#include "net/remote.h"
 #include "wire/handshake.h"
 
 #include <signal.h>
@@ -58,7 +59,8 @@ struct control {
   unsigned n_reserved;
   struct bundle *apps; /* what the workers load when they start */
   struct reload *reload;
-  struct watch *watch; /* or NULL */
+  struct watch *watch;   /* or NULL */
+  struct remote *remote; /* or NULL */
 };
 
 static void raise_file_limit(void) {
@@ -164,6 +166,7 @@ static void on_ended(uv_async_t *async) {
   if (c->redis.host) broker_close(&c->broker);
   reload_close(c->reload);
   if (c->watch) watch_close(c->watch);
+  if (c->remote) remote_close(c->remote);
 }
 
 /* Reads the code of all apps. False after saying what is wrong. */
@@ -198,6 +201,29 @@ static void on_code(void *owner) {
 
 static void on_pages(void *owner) {
   reload_pages(((struct control *)owner)->reload);
+}
+
+static void on_reloaded(void *owner, bool is_ok, const char *text) {
+  remote_answer(owner, is_ok, text);
+}
+
+static void on_command(void *owner, struct remote_client *client, const char *line) {
+  struct control *c = owner;
+  if (strcmp(line, "reload") == 0)
+    reload_ask(c->reload, on_reloaded, client);
+  else
+    remote_answer(client, false, "the server does not know this command\n");
+}
+
+/* For perigee reload. A server without it serves all the same. */
+static void open_remote(struct control *c) {
+  int code;
+  struct log_line l;
+  c->remote = remote_open(&c->loop, c->settings.apps, on_command, c, &code);
+  if (code == 0 || !log_begin(&l, LOG_WARN, "'perigee reload' will not reach this server")) return;
+  log_str(&l, "why", uv_strerror(code));
+  log_str(&l, "instead", "send it SIGHUP");
+  log_end(&l);
 }
 
 /* ---- the layer and the ports -------------------------------------------------------------------
@@ -275,6 +301,7 @@ static bool run_crews(struct control *c) {
   start_crews(c);
   bool is_up = step_done(c);
   open_reload(c);
+  if (is_up) open_remote(c);
   if (c->settings.is_watching)
     c->watch = watch_open(&c->loop, c->settings.apps, (struct watch_owner){on_code, on_pages, c});
   for (int i = 0; i < 3; i++) {
@@ -292,6 +319,7 @@ static bool run_crews(struct control *c) {
   uv_run(&c->loop, UV_RUN_DEFAULT);
   reload_free(c->reload);
   if (c->watch) watch_free(c->watch);
+  if (c->remote) remote_free(c->remote);
   bool is_clean = end_crews(c);
   if (is_up) log_say(LOG_INFO, "stopped");
   return is_up && is_clean;

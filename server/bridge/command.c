@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "bridge/host.h"
 #include "bridge/state.h"
+#include "net/remote.h"
 #include "hub/store.h"
 
 #include <lauxlib.h>
@@ -118,4 +119,28 @@ bool command_run(int argc, char **argv, struct settings *settings, int *exit_cod
   settings_fini(&c.own);
   *exit_code = c.exit_code;
   return c.is_server;
+}
+
+int l_remote(lua_State *L) {
+  const char *apps = luaL_checkstring(L, 1), *line = luaL_checkstring(L, 2);
+  lua_newtable(L);
+  for (unsigned i = 0; i < REMOTE_SERVERS_MAX; i++) {
+    char *text = NULL;
+    bool is_ok = false;
+    int code = remote_ask(apps, i, line, &is_ok, &text);
+    if (code != UV_ECONNREFUSED) {
+      lua_createtable(L, 0, 2);
+      if (code == 0) {
+        lua_pushboolean(L, is_ok);
+        lua_setfield(L, -2, "ok");
+      }
+      lua_pushstring(L, code == UV_EACCES ? "it is another user's"
+                        : code != 0       ? uv_strerror(code)
+                                          : text);
+      lua_setfield(L, -2, "text");
+      lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    }
+    free(text);
+  }
+  return 1;
 }

@@ -12,4 +12,8 @@
  * command is done and *exit_code says how: 0 ok, 1 failed, 2 usage. */
 bool command_run(int argc, char **argv, struct settings *settings, int *exit_code);
 
+/* remote(apps, command): a list of { ok =, text = }, one for each running server of these apps; ok
+ * is nil when it did not answer, text says why then. For Lua; blocks. */
+int l_remote(lua_State *L);
+
 #endif

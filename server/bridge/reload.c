@@ -149,6 +149,7 @@ static void log_failure(struct reload *r) {
 }
 
 static void undone(struct reload *r) {
+  log_failure(r); /* not before everybody is back */
   bool is_blamed = r->app && bundle_find(r->candidate, r->app);
   char *text = r->error;
   r->error = NULL;
@@ -160,7 +161,6 @@ static void undone(struct reload *r) {
 
 /* r->app and r->error say what is wrong. */
 static void undo(struct reload *r) {
-  log_failure(r);
   order(r, UNDOING, RELOAD_UNDO, 0, r->n);
   if (r->waiting == 0) undone(r);
 }

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "bridge/command.h"
 #include "bridge/dispatch.h"
 #include "bridge/envelope.h"
 #include "bridge/host.h"
@@ -355,6 +356,7 @@ static const luaL_Reg core[] = {
     {"record", l_record},
     {"redis", l_redis},
     {"reject", l_reject},
+    {"remote", l_remote},
     {"request", l_request},
     {"request_number", l_request_number},
     {"retire", l_retire},

@@ -2,12 +2,13 @@
 import os
 import shutil
 import signal
+import socket
 import time
 
 import pytest
 
 import browser as browsers
-from server import apps_folder, until
+from server import PATIENCE, apps_folder, run, until
 from wire import Http, WebSocket, call_http, call_text, fetch, post, request
 
 APP = """local perigee = require "perigee"
@@ -620,7 +621,7 @@ def test_noise_is_no_reason_to_reload(watched):
     (server.folder / "a/init.lua").touch()
     server.write("a/init.lua", app("two"))
     becomes(server, "/a", "two")
-    assert len(server.log_lines("reload")) == 1
+    assert len(server.log_lines("app reloaded|reload failed")) == 1
 
 
 # ---- pages ------------------------------------------------------------------------------------------
@@ -655,7 +656,7 @@ def test_public_files_need_no_reload(watched):
         assert b"two" in fetch(server, request("GET", "/a/")).body
         server.write("a/public/new/style.css", "")
         page.expect("reload")
-        assert not server.log_lines("reload")
+        assert not server.log_lines("app reloaded|reload failed")
         server.write("a/init.lua", app("two"))  # pages do not ask for that
         becomes(server, "/a", "two")
         server.write("a/public/index.html", PAGE % ("three", "three"))
@@ -683,3 +684,97 @@ def test_page_reloads_itself(watched):
             until(lambda: title() == name, f"page {name}")
         assert tab.errors == []
         tab.close()
+
+
+# ---- perigee reload ---------------------------------------------------------------------------------
+
+def test_reload_command(site, tmp_path):
+    """Waits for what becomes of it, and says so with its exit code."""
+    server = site({"a/init.lua": app("one"), "b.lua": app("one")})
+    nothing = run("reload", server.folder)
+    assert (nothing.returncode, nothing.stdout) == (0, "nothing has changed\n")
+    server.write("a/init.lua", app("two"))
+    server.write("c.lua", app("two"))
+    (server.folder / "b.lua").unlink()
+    good = run("reload", "--apps", server.folder)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert good.stdout == "reloaded a, generation 2\nloaded c\nremoved b\n"
+    assert call_http(server, "/a", "version") == "two"  # when it returns, the new code is there
+    server.write("a/init.lua", "local x = = 1")
+    bad = run("reload", server.folder)
+    assert bad.returncode == 1 and "a/init.lua:1: unexpected symbol" in bad.stderr and "> " in bad.stderr
+    assert call_http(server, "/a", "version") == "two"
+    # the same folder by another name
+    (tmp_path / "link").symlink_to(server.folder)
+    server.write("a/init.lua", app("three"))
+    assert run("reload", tmp_path / "link").returncode == 0
+    assert call_http(server, "/a", "version") == "three"
+
+
+def test_reload_command_without_a_server(site, tmp_path):
+    apps = apps_folder(tmp_path / "none", files={"a/init.lua": app("one")})
+    ended = run("reload", apps)
+    assert ended.returncode == 1 and "is running" in ended.stderr and str(apps) in ended.stderr
+    assert run("reload", "--nope").returncode == 2
+    server = site({"a/init.lua": app("one")})
+    server.stop()
+    assert run("reload", server.folder).returncode == 1
+
+
+def test_several_servers_of_the_same_folder(site, serve):
+    first = site({"a/init.lua": app("one")})
+    second, third = serve(first.folder), serve(first.folder)
+    first.stop()
+    write(first.folder / "a/init.lua", app("two"))
+    ended = run("reload", first.folder)
+    assert ended.returncode == 0 and ended.stdout == "reloaded a, generation 2\n" * 2
+    assert call_http(second, "/a", "version") == "two" and call_http(third, "/a", "version") == "two"
+
+
+def test_many_ask_at_once(site):
+    """One reload is enough for all who ask while it runs; clients that say nothing or nonsense disturb nobody."""
+    server = site({"a/init.lua": app("one")})
+    name = b"\0perigee/%016x.0" % fnv(os.path.realpath(server.folder))
+
+    def connect():
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(PATIENCE)
+        one.connect(name)
+        return one
+
+    silent, gone, long, other = connect(), connect(), connect(), connect()
+    gone.sendall(b"reload\n")
+    gone.close()
+    long.sendall(b"x" * 1000)
+    assert is_cut(long)
+    other.sendall(b"fly\n")
+    assert other.recv(1000).startswith(b"failed\n")
+    server.write("a/init.lua", app("two"))
+    askers = [connect() for _ in range(8)]
+    for one in askers:
+        one.sendall(b"rel")
+        one.sendall(b"oad\n")
+    for one in askers:
+        assert one.makefile().readline() == "ok\n"
+        one.close()
+    assert call_http(server, "/a", "version") == "two"
+    too_many = [connect() for _ in range(20)]
+    assert is_cut(too_many[-1])
+    server.stop()
+    assert is_cut(silent)
+    for one in [silent, other, long, *too_many]:
+        one.close()
+
+
+def is_cut(one):
+    try:
+        return one.recv(1) == b""
+    except ConnectionResetError:  # what we sent was not read
+        return True
+
+
+def fnv(text):
+    total = 0xcbf29ce484222325
+    for byte in text.encode():
+        total = (total ^ byte) * 0x100000001b3 % 2 ** 64
+    return total

@@ -501,6 +501,12 @@ function core.metrics(is_all) end
 ---@return integer max
 function core.memory() end
 
+--- For commands: gives a command to each running server of that folder of apps, and waits for answers.
+---@param apps string
+---@param command string
+---@return { ok: boolean?, text: string }[] answers ok is nil when none came; text says why then
+function core.remote(apps, command) end
+
 --- Text of a file that is built into the binary; without a name the names of all.
 ---@param name? string "perigee/rpc.lua"
 ---@return string|string[]?

@@ -20,7 +20,9 @@ local M = {}
 ---function that returns an exit code and may wait, with the settings of the worker it runs on
 
 --- Verbs in the order help shows them; each is a file in this folder.
-M.verbs = { "new", "dev", "serve", "check", "test", "call", "routes", "config", "completion", "version", "help" }
+M.verbs = {
+  "new", "dev", "serve", "reload", "check", "test", "call", "routes", "config", "completion", "version", "help",
+}
 
 ---@param verb string
 ---@return perigee.Command
