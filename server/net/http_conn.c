@@ -98,7 +98,7 @@ static void answered(struct conn *conn, bool is_keep_alive) {
   /* inside feed the parser is still on the stack; feed gives it back */
   if (h->state == ANSWERING && conn->pauses & PAUSE_ANSWER) {
     http_give(conn);
-    conn_set_timeout(conn, conn->worker->limits->idle_ms);
+    conn_watch(conn, conn->worker->limits->idle_ms);
     conn_resume(conn, PAUSE_ANSWER);
   }
 }
@@ -226,7 +226,7 @@ static void after_request(struct conn *conn) {
   if (conn->state != CONN_OPEN || !h || conn->protocol != &protocol) return;
   if (h->is_answered) { /* the usual case: the parser is free before it was copied to */
     http_give(conn);
-    conn_set_timeout(conn, conn->worker->limits->idle_ms);
+    conn_watch(conn, conn->worker->limits->idle_ms);
     return;
   }
   http_keep(&h->parser);    /* the read buffer is about to be used again */
@@ -306,6 +306,10 @@ static void http_end(struct conn *conn) {
 
 static void http_timeout(struct conn *conn) {
   struct http_conn *h = conn->http;
+  if (!h && conn_is_taking(conn) && conn->left > 0) { /* the last answer is still being read */
+    conn_set_timeout(conn, conn->worker->limits->idle_ms);
+    return;
+  }
   if (!h) {
     conn_close(conn, "idle");
     return;

@@ -239,6 +239,10 @@ static void ws_timeout(struct conn *conn) {
     conn_set_timeout(conn, limits->pong_ms - quiet);
     return;
   }
+  if (conn->ws.is_awaiting_pong && conn_is_taking(conn) && conn->left > 0) {
+    conn_set_timeout(conn, limits->pong_ms); /* our ping is behind something long that it reads */
+    return;
+  }
   if (conn->ws.is_awaiting_pong) {
     metric_add(&conn->worker->metrics.ping_timeouts, 1);
     conn_close(conn, "ping timeout");
@@ -250,6 +254,7 @@ static void ws_timeout(struct conn *conn) {
   }
   send_control(conn, WS_PING, NULL, 0);
   conn->ws.is_awaiting_pong = true;
+  conn_is_taking(conn); /* from here on */
   conn_set_timeout(conn, limits->pong_ms);
 }
 

@@ -250,6 +250,13 @@ static void pass(uint64_t ms) {
   take();
 }
 
+/* Time goes on, and the client takes nothing. */
+static void pass_unread(uint64_t ms) {
+  uint64_t until = worker_now(&w) + ms;
+  while (deadlines_advance(&w.deadlines, until)) settle();
+  settle();
+}
+
 static unsigned count(const char *what) {
   unsigned n = 0;
   for (const char *s = input; (s = strstr(s, what)); s += strlen(what)) n++;
@@ -345,6 +352,22 @@ static void an_end_inside_a_request_runs_nothing(void **state) {
   assert_true(is_over());
 }
 
+static void who_reads_its_answer_is_not_idle(void **state) {
+  (void)state;
+  static char some[100000];
+  give_text(GET("/later"));
+  stream(served, 300000);
+  settle();
+  assert_int_equal(to_stream, 0); /* the last piece waits in the queue */
+  assert_null(http_request_of(served));
+  assert_true(conn_pending(served) > 0);
+  assert_true(read(peer, some, sizeof some) > 0);
+  pass_unread(limits.idle_ms);
+  assert_false(is_over());
+  pass_unread(limits.idle_ms); /* and nothing was taken */
+  assert_true(is_over());
+}
+
 static void what_cannot_be_understood_is_refused(void **state) {
   (void)state;
   give_text("GET / HTTP/1.1\r\n\r\n" GET("/2"));
@@ -419,13 +442,6 @@ static void a_body_has_its_time(void **state) {
     if (!peer_has_ended) give_text("x"); /* ... but not for ever */
   }
   assert_int_equal(strncmp(input, "HTTP/1.1 408 ", 13), 0);
-}
-
-/* Time goes on, and the client takes nothing. */
-static void pass_unread(uint64_t ms) {
-  uint64_t until = worker_now(&w) + ms;
-  while (deadlines_advance(&w.deadlines, until)) settle();
-  settle();
 }
 
 static void an_answer_in_pieces_may_be_read_slowly_but_not_never(void **state) {
@@ -752,6 +768,29 @@ static void silence_is_asked_and_then_cut(void **state) {
   assert_int_equal(atomic_load(&w.metrics.ping_timeouts), 1);
 }
 
+static void a_pong_may_be_late_while_what_comes_first_is_read(void **state) {
+  (void)state;
+  static char some[100000];
+  struct builder b = {0};
+  open_ws();
+  while (conn_pending(served) < 100000) {
+    assert_true(ws_send_frame(served, frame_of(&b, 'x', 100000)));
+    settle();
+  }
+  pass_unread(limits.ping_ms);
+  assert_true(served->ws.is_awaiting_pong);
+  assert_true(read(peer, some, sizeof some) > 0);
+  pass_unread(limits.pong_ms);
+  assert_false(is_over());
+  take();
+  settle();
+  take(); /* the ping as well, and no pong comes */
+  pass_unread(limits.pong_ms);
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.ping_timeouts), 1);
+  builder_fini(&b);
+}
+
 static void draining_says_goodbye(void **state) {
   (void)state;
   open_ws();
@@ -1068,6 +1107,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(the_peers_end_ends_the_waiting, start, stop),
       cmocka_unit_test_setup_teardown(an_end_after_the_request_still_gets_its_answer, start, stop),
       cmocka_unit_test_setup_teardown(an_end_inside_a_request_runs_nothing, start, stop),
+      cmocka_unit_test_setup_teardown(who_reads_its_answer_is_not_idle, start, stop),
       cmocka_unit_test_setup_teardown(what_cannot_be_understood_is_refused, start, stop),
       cmocka_unit_test_setup_teardown(a_body_over_its_routes_limit_is_refused, start, stop),
       cmocka_unit_test_setup_teardown(a_request_refused_at_its_head_is_not_read, start, stop),
@@ -1093,6 +1133,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(breaking_the_protocol_fails_the_connection, start, stop),
       cmocka_unit_test_setup_teardown(a_reset_is_an_abnormal_end, start, stop),
       cmocka_unit_test_setup_teardown(silence_is_asked_and_then_cut, start, stop),
+      cmocka_unit_test_setup_teardown(a_pong_may_be_late_while_what_comes_first_is_read, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(draining_says_goodbye, start, stop),
       cmocka_unit_test_setup_teardown(draining_closes_an_idle_http_connection, start, stop),
       cmocka_unit_test_setup_teardown(draining_lets_a_request_end, start, stop),
