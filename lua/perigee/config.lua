@@ -48,7 +48,7 @@ M.keys = {
   { name = "shared_memory", type = "size", default = 64 * MiB, min = KiB, max = 64 * GiB, section = "Scale",
     doc = "What perigee.shared may hold in this process, when the layer is memory." },
   { name = "sessions", type = "sessions", default = "sqlite", section = "Sessions",
-    doc = "Where sessions are kept: sqlite, sqlite:FILE or memory." },
+    doc = "Where sessions are kept: sqlite, sqlite:FILE, memory, or the URL of a Redis." },
   { name = "session_ttl", type = "duration", default = 14 * DAY, min = 1, max = 3650 * DAY,
     section = "Sessions", doc = "Time after its last use at which a session ends." },
   { name = "session_cookie", type = "cookie", default = "perigee_session", max_length = 64, section = "Sessions",
@@ -219,8 +219,10 @@ local types = {
   workers = { "auto or a whole number", function(text)
     return text == "auto" and text or math.tointeger(tonumber(text:match("^%d+$")))
   end },
-  sessions = { "sqlite, sqlite:FILE or memory", function(text)
-    return (text == "sqlite" or text == "memory" or text:find("^sqlite:.")) and text or nil
+  sessions = { "sqlite, sqlite:FILE, memory, redis://[user:password@]host[:port][/db] or unix:/path", function(text)
+    for _, form in ipairs { "^sqlite$", "^memory$", "^sqlite:.", "^redis://.", "^unix:/." } do
+      if text:find(form) then return text end
+    end
   end },
   cookie = { "a name of letters, digits, - and _", function(text) return text:match("^[%w_-]+$") end },
   secret = { "auto or a text of at least 32 bytes", function(text)

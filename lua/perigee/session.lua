@@ -63,14 +63,17 @@ function M.open()
   if is_open then return end
   local where = core.setting("sessions") or "memory"
   local file = where:match("^sqlite:(.+)$")
-  if where == "sqlite" then
+  local is_redis = where:find("^redis://") or where:find("^unix:")
+  if is_redis then
+    file = ("%s %s"):format(core.layer_prefix, where)
+  elseif where == "sqlite" then
     file = state.folder() .. "/sessions.sqlite"
   elseif where == "memory" then
     file = ":memory:"
   elseif not file then
-    error(("sessions: '%s' is no store; known are sqlite, sqlite:FILE and memory"):format(where), 0)
+    error(("sessions: '%s' is no store; known are sqlite, sqlite:FILE, memory and redis://HOST"):format(where), 0)
   end
-  core.store_open(file)
+  core.store_open(file, is_redis ~= nil)
   is_open = true
 end
 
@@ -485,8 +488,8 @@ local function check_key(key)
     error(("a session's keys are strings of 1 to %d bytes, not %s"):format(M.KEY_MAX,
       type(key) == "string" and #key .. " bytes" or "a " .. type(key)), 3)
   end
-  if methods[key] or key == USER then
-    error(("session.%s is the server's own: choose another name"):format(key), 3)
+  if methods[key] or key == USER or key:byte() == 0 then
+    error(("session.%s is the server's own: choose another name"):format((key:gsub("%c", "?"))), 3)
   end
 end
 

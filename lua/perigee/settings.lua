@@ -117,7 +117,7 @@ local function take_environment(settings, environ, problems)
     local variable = config.variable(key.name)
     known[variable] = true
     local text, source = environ[variable], variable
-    if key.type == "string" or key.type == "layer" or key.type == "secret" then
+    if key.type == "string" or key.type == "layer" or key.type == "sessions" or key.type == "secret" then
       known[variable .. "_FILE"] = true
       local path = environ[variable .. "_FILE"]
       if (text == nil or text == "") and path and path ~= "" then

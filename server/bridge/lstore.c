@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "bridge/host.h"
+#include "hub/redis_sessions.h"
 #include "hub/sqlite.h"
 #include "wire/digest.h"
 
@@ -17,7 +18,8 @@ int l_store_open(lua_State *L) {
   const char *where = luaL_checkstring(L, 1);
   char *error = NULL;
   if (!h->store) return luaL_error(L, "there is no session store here");
-  if (store_open(h->store, &sqlite_keeper, where, &error)) return 0;
+  bool is_redis = lua_toboolean(L, 2);
+  if (store_open(h->store, is_redis ? &redis_keeper : &sqlite_keeper, where, &error)) return 0;
   lua_pushfstring(L, "sessions: %s", error);
   free(error);
   return lua_error(L);

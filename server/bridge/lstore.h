@@ -14,8 +14,8 @@
 
 struct host;
 
-/* store_open(where): opens the store, a file of SQLite's or ":memory:", unless it is open. Raises
- * what is wrong with it. */
+/* store_open(where[, is_redis]): opens the store, a file of SQLite's or ":memory:", or what
+ * hub/redis_sessions.h wants, unless it is open. Raises what is wrong with it. */
 int l_store_open(lua_State *L);
 /* store_load(task, wait, id, now, ends, touch_below): job() returns true, the fields as a table of
  * JSON texts, and whether its end was moved to `ends`; or false, "absent" or "failed". */

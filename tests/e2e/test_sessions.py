@@ -32,7 +32,7 @@ class Visitor:
         fields = {"Content-Type": "application/json", **(headers or {})}
         if self.cookie:
             fields["Cookie"] = self.cookie
-        self.connection.request("POST", self.path, call_text(method, *params), fields)
+        self.connection.request("POST", self.path, call_text(method, *params).encode(), fields)
         response = self.connection.getresponse()
         answer = json.loads(response.read())
         self.set_cookie = response.getheader("Set-Cookie")
@@ -391,3 +391,89 @@ def test_a_file_damaged_meanwhile_fails_the_call_and_nothing_else(serve, tmp_pat
     server.wait_log("is damaged in the store")
     ann.call("set", "a", 1)
     assert ann.call("get", "a") == 1
+
+
+# ---- several workers, several machines --------------------------------------------------------------
+
+def reach_across(one, other):
+    """Users are told and closed, and sessions end, wherever the connections are."""
+    ann = Visitor(one)
+    ann.call("sign_in", "ann")
+    same = Visitor(other, ann.cookie)
+    assert same.call("who") == "ann"
+    same.call("set", "a", 1)
+    assert ann.call("get", "a") == 1
+    sockets = [ann.socket(), same.socket(), ann.socket(), same.socket()]
+    try:
+        Visitor(other).call("tell", "ann", "hello")
+        for ws in sockets:
+            assert ws.expect("told") == ["hello"]
+        same.call("kick", "ann", "enough")
+        for ws in sockets:
+            with pytest.raises(Closed) as closed:
+                ws.receive()
+            assert closed.value.code == 4001
+    finally:
+        for ws in sockets:
+            ws.drop()
+    sockets = [ann.socket(), same.socket(), ann.socket(), same.socket()]
+    try:
+        assert all(ws.call("who") == "ann" for ws in sockets)
+        ann.call("destroy")
+        for ws in sockets:
+            until(lambda ws=ws: ws.call("who") is None, "the end of the session")
+            assert ws.call("get", "a") is None
+    finally:
+        for ws in sockets:
+            ws.drop()
+
+
+@pytest.mark.parametrize("sessions", ["sqlite", "memory"])
+def test_workers_are_one(serve, sessions):
+    server = serve(["visits"], "--workers", "3", "--sessions", sessions)
+    reach_across(server, server)
+
+
+@pytest.fixture
+def redis():
+    redis_server = pytest.importorskip("redis_server")
+    if not redis_server.BINARY:
+        pytest.skip("redis-server is not installed")
+    one = redis_server.Redis()
+    yield one
+    one.stop()
+
+
+def test_machines_are_one(serve, redis):
+    one, two = (serve(["visits"], "--sessions", redis.url, "--layer", redis.url) for _ in range(2))
+    reach_across(one, two)
+    ann = Visitor(one)
+    ann.call("set", "a", {"deep": [1, {"x": None}]})
+    ann.call("push", "list", "é\0")
+    assert Visitor(two, ann.cookie).call("all") == {"a": {"deep": [1, {"x": None}]}, "list": ["é\0"]}
+    value = ann.cookie.split("=")[1]
+    keys = redis.command("KEYS", "perigee:session:*")
+    assert len(keys) == 1 and value not in str(keys)
+    assert 0 < redis.command("TTL", keys[0]) <= 14 * 86400
+
+
+def test_a_redis_that_is_away_fails_the_call_and_nothing_else(serve, redis):
+    server = serve(["visits"], "--sessions", redis.url)
+    ann = Visitor(server)
+    ann.call("set", "a", 1)
+    redis.kill()
+    assert ann.ask("set", "a", 2)["error"]["code"] == -32006
+    assert redis.url.split("//")[1] in server.wait_log("sessions cannot be kept.*")[0]
+    redis.start()
+    bob = Visitor(server)
+    bob.call("set", "a", 3)
+    assert bob.call("get", "a") == 3
+
+
+def test_a_redis_that_refuses_is_named_at_start(tmp_path, redis):
+    redis.command("CONFIG", "SET", "requirepass", "secret-password")
+    message = start_fails(tmp_path, "--sessions", redis.url)
+    assert redis.url in message and "check user, password" in message
+    wrong = redis.url.replace("//", "//:not-this-one@")
+    message = start_fails(tmp_path, "--sessions", wrong)
+    assert "check user, password" in message and "not-this-one" not in message

@@ -363,8 +363,9 @@ function core.request_number(conn) end
 function core.setting(name) end
 
 --- Opens the session store unless it is open. Blocks. Raises what is wrong and what to do.
----@param where string a file, or ":memory:"
-function core.store_open(where) end
+---@param where string a file, or ":memory:"; of Redis the prefix of keys, a space and the URL
+---@param is_redis? boolean
+function core.store_open(where, is_redis) end
 
 --- Each of these begins a job; the wait is woken when it is done, and then job() tells: true and, for
 --- load, the fields as JSON by key and whether the session's end was moved; or false and "absent" or

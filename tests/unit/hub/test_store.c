@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "hub/redis_sessions.h"
 #include "hub/sqlite.h"
 
 #include <fcntl.h>
@@ -39,13 +40,18 @@ static const char *path_of(const char *name) {
   return path;
 }
 
-static void desk_open(struct desk *desk, const char *where) {
+static void desk_open_with(struct desk *desk, const struct store_keeper *keeper,
+                           const char *where) {
   char *error = NULL;
   *desk = (struct desk){0};
   uv_loop_init(&desk->loop);
   mailbox_open(&desk->box, &desk->loop, 1000, 1 << 20, take, desk);
   desk->store = store_new();
-  if (!store_open(desk->store, &sqlite_keeper, where, &error)) fail_msg("%s", error);
+  if (!store_open(desk->store, keeper, where, &error)) fail_msg("%s", error);
+}
+
+static void desk_open(struct desk *desk, const char *where) {
+  desk_open_with(desk, &sqlite_keeper, where);
 }
 
 static void desk_close(struct desk *desk) {
@@ -85,7 +91,7 @@ static enum store_status finished(struct desk *desk, struct store_job *j) {
   return status;
 }
 
-/* The fields in one text, in the order of their keys: "a=1 b=2". "absent", "failed". */
+/* The fields in one text, "a=1 b=2" in the order of their keys; or "absent", "failed". */
 static const char *loaded(struct desk *desk, uint8_t id, int64_t now) {
   static char text[512];
   struct store_job *j = done(desk, job(desk, STORE_LOAD, id, now));
@@ -95,9 +101,11 @@ static const char *loaded(struct desk *desk, uint8_t id, int64_t now) {
   text[0] = '\0';
   if (j->status != STORE_OK)
     snprintf(text, sizeof text, "%s", j->status == STORE_ABSENT ? "absent" : "failed");
-  for (size_t at = 0; store_field_next(&j->out, &at, &f, &key, &value);)
-    n += (size_t)snprintf(text + n, sizeof text - n, "%s%.*s=%.*s", n ? " " : "", (int)f.key, key,
-                          (int)f.value, value);
+  for (char letter = 'a'; letter <= 'z'; letter++) /* keys in these tests are letters */
+    for (size_t at = 0; store_field_next(&j->out, &at, &f, &key, &value);)
+      if (*key == letter)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%.*s=%.*s", n ? " " : "", (int)f.key,
+                              key, (int)f.value, value);
   store_job_unref(j);
   return text;
 }
@@ -257,10 +265,10 @@ static const struct {
     {"the store ends with its jobs done", the_store_ends_with_its_jobs_done},
 };
 
-static void promises_hold(const char *(*where)(void)) {
+static void promises_hold(const struct store_keeper *keeper, const char *(*where)(void)) {
   for (size_t i = 0; i < COUNT(promises); i++) {
     struct desk desk;
-    desk_open(&desk, where());
+    desk_open_with(&desk, keeper, where());
     promises[i].run(&desk);
     desk_close(&desk);
   }
@@ -279,12 +287,84 @@ static const char *in_a_new_file(void) {
 
 static void promises_hold_in_memory(void **state) {
   (void)state;
-  promises_hold(in_memory);
+  promises_hold(&sqlite_keeper, in_memory);
 }
 
 static void promises_hold_in_a_file(void **state) {
   (void)state;
-  promises_hold(in_a_new_file);
+  promises_hold(&sqlite_keeper, in_a_new_file);
+}
+
+/* ---- Redis --------------------------------------------------------------------------------------
+ */
+
+static pid_t redis; /* 0: not there */
+
+static const char *socket_path(void) {
+  static char path[128];
+  snprintf(path, sizeof path, "%s/redis.sock", folder);
+  return path;
+}
+
+static void start_redis(void) {
+  redis = fork();
+  assert_true(redis >= 0);
+  if (redis == 0) {
+    int null = open("/dev/null", O_RDWR);
+    dup2(null, 1);
+    dup2(null, 2);
+    execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket_path(), "--save",
+           "", "--dir", folder, NULL);
+    _exit(127);
+  }
+  for (int i = 0; i < 1000 && access(socket_path(), F_OK) != 0; i++) {
+    if (waitpid(redis, NULL, WNOHANG) != 0) {
+      redis = 0;
+      skip(); /* it is not installed */
+    }
+    usleep(10000);
+  }
+}
+
+static void stop_redis(void) {
+  if (!redis) return;
+  kill(redis, SIGKILL);
+  waitpid(redis, NULL, 0);
+  unlink(socket_path());
+  redis = 0;
+}
+
+static const char *in_redis(void) {
+  static char where[200];
+  static int n;
+  snprintf(where, sizeof where, "test%d: unix:%s", n++, socket_path());
+  return where;
+}
+
+static void promises_hold_in_redis(void **state) {
+  (void)state;
+  start_redis();
+  promises_hold(&redis_keeper, in_redis);
+  stop_redis();
+}
+
+static void redis_may_go_and_come_back(void **state) {
+  (void)state;
+  struct desk desk;
+  desk_open_with(&desk, &redis_keeper, in_redis()); /* it is not there yet */
+  assert_string_equal(loaded(&desk, 1, 0), "failed");
+  start_redis();
+  assert_int_equal(saved(&desk, 1, 0, "a", "1", true), STORE_OK);
+  assert_string_equal(loaded(&desk, 1, 0), "a=1");
+  stop_redis();
+  assert_int_equal(saved(&desk, 1, 0, "a", "2", true), STORE_FAILED);
+  assert_string_equal(loaded(&desk, 1, 0), "failed");
+  start_redis();
+  assert_string_equal(loaded(&desk, 1, 0), "absent"); /* this one keeps nothing */
+  assert_int_equal(saved(&desk, 1, 0, "a", "3", true), STORE_OK);
+  assert_string_equal(loaded(&desk, 1, 0), "a=3");
+  desk_close(&desk);
+  stop_redis();
 }
 
 /* ---- files --------------------------------------------------------------------------------------
@@ -513,9 +593,16 @@ static void the_queue_is_bounded(void **state) {
   assert_in_range(large, 60, 130);
 }
 
+static int end_redis(void **state) {
+  (void)state;
+  stop_redis();
+  return 0;
+}
+
 static int make_folder(void **state) {
   (void)state;
-  signal(SIGXFSZ, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN); /* as main.c does */
+  signal(SIGPIPE, SIG_IGN);
   start = time(NULL) +
           3600; /* where times in these tests begin: the store's own sweep does not reach them */
   log_open(2, LOG_ERROR, LOG_TEXT, false);
@@ -536,6 +623,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(promises_hold_in_memory),
       cmocka_unit_test(promises_hold_in_a_file),
+      cmocka_unit_test_teardown(promises_hold_in_redis, end_redis),
+      cmocka_unit_test_teardown(redis_may_go_and_come_back, end_redis),
       cmocka_unit_test(the_queue_is_bounded),
       cmocka_unit_test(a_file_keeps_sessions_for_its_owner),
       cmocka_unit_test(two_stores_share_a_file),
