@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* broker.c -- carries what a process's workers say to other processes, and back, through Redis.
- *
- * A payload, numbers little-endian:
- *
- *   "PG" version kind | node u64 | seq u64 | u16 names, each u8 length + bytes
- *   | u16 excepts, each node u64 + worker u16 + conn u64 | task u64, wait u32, worker u16
- *   | to: worker u16 + conn u64 | length u32 + body
- *
- * Version 1. What another version sends is dropped and counted: while a cluster is upgraded, old
- * and new processes do not hear each other, and nothing is misread. */
+/* broker.c -- carries what a process's workers say to other processes, and back, through Redis. */
 #include "hub/broker.h"
 
 #include "base/log.h"
+#include "hub/payload.h"
 #include "net/worker.h"
 #include "net/ws_conn.h"
-#include "wire/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,17 +13,12 @@
 #include <unistd.h>
 
 enum {
-  VERSION = 1,
   TICK_MS = 500,
   LEASE_MS = 15000,
   RENEW_MS = 5000,
   BATCH = 256, /* groups per SUBSCRIBE or HSET */
-  BODY_MAX = 16 * 1024 * 1024,
   FAREWELL_MS = 300,
 };
-
-/* Kinds of payload. */
-enum { KIND_FRAME = 'F', KIND_BINARY = 'B', KIND_TEXT = 'T', KIND_ACK = 'A' };
 
 /* A group's channel, from the first SUBSCRIBE until Redis has confirmed the last UNSUBSCRIBE. */
 struct subscription {
@@ -217,60 +203,6 @@ static void on_published_to_node(void *arg, struct reply *reply) {
   free(p);
 }
 
-static void put_number(struct builder *b, uint64_t value, unsigned bytes) {
-  for (unsigned i = 0; i < bytes; i++) builder_byte(b, (uint8_t)(value >> (8 * i)));
-}
-
-/* Head of a payload; a body of n bytes follows. */
-static void put_head(struct broker *b, struct builder *out, char kind, const struct parcel *p,
-                     uint64_t seq, size_t n) {
-  builder_text(out, "PG");
-  builder_byte(out, VERSION);
-  builder_byte(out, (uint8_t)kind);
-  put_number(out, b->layer->node, 8);
-  put_number(out, seq, 8);
-  put_number(out, p->n_names, 2);
-  for (unsigned i = 0; i < p->n_names; i++) {
-    put_number(out, p->names[i].len, 1);
-    builder_add(out, p->names[i].text, p->names[i].len);
-  }
-  uint16_t n_except = 0;
-  for (unsigned i = 0; i < p->n_except; i++)
-    if (p->except[i].node != b->layer->node) n_except++;
-  put_number(out, n_except, 2);
-  for (unsigned i = 0; i < p->n_except; i++) {
-    if (p->except[i].node == b->layer->node) continue; /* no other process has that connection */
-    put_number(out, p->except[i].node, 8);
-    put_number(out, p->except[i].worker, 2);
-    put_number(out, p->except[i].conn, 8);
-  }
-  put_number(out, p->waiter.task, 8);
-  put_number(out, p->waiter.wait, 4);
-  put_number(out, p->waiter.worker, 2);
-  put_number(out, p->to.worker, 2);
-  put_number(out, p->to.conn, 8);
-  put_number(out, n, 4);
-}
-
-/* The whole payload, in b->frames until its next message. */
-static bool make_payload(struct broker *b, const struct parcel *p, uint64_t seq,
-                         struct slice *payload) {
-  const uint8_t *body = p->body.len ? slice_data(&p->body) : NULL;
-  size_t n = p->body.len;
-  char kind = KIND_TEXT;
-  if (p->mail.kind != PARCEL_TEXT) { /* frames travel without their head */
-    kind = (body[0] & 0x0F) == WS_BINARY ? KIND_BINARY : KIND_FRAME;
-    unsigned head = (body[1] & 0x7F) == 126 ? 4 : (body[1] & 0x7F) == 127 ? 10 : 2;
-    body += head;
-    n -= head;
-  }
-  if (n > BODY_MAX) return false;
-  builder_begin(&b->frames);
-  put_head(b, &b->frames, kind, p, seq, n);
-  if (n) builder_add(&b->frames, body, n);
-  return builder_commit(&b->frames, payload);
-}
-
 static bool publish(struct broker *b, const char *kind, const char *name, size_t n,
                     struct slice payload, redis_reply_fn *fn, void *arg) {
   size_t channel_len;
@@ -292,7 +224,7 @@ static void send_to_groups(struct broker *b, const struct parcel *p) {
   struct slice payload;
   /* several groups share a number, so that a process that is in more than one takes one copy */
   uint64_t seq = p->n_names > 1 ? ++b->seq : 0;
-  if (!make_payload(b, p, seq, &payload)) {
+  if (!payload_write(&b->frames, p, b->layer->node, seq, &payload)) {
     drop(b, "longer than 16 MiB");
     return;
   }
@@ -312,7 +244,7 @@ static void send_to_node(struct broker *b, const struct parcel *p) {
     *publishing = (struct publishing){b, p->waiter};
   }
   const char *why = "longer than 16 MiB";
-  if (make_payload(b, p, 0, &payload)) {
+  if (payload_write(&b->frames, p, b->layer->node, 0, &payload)) {
     why = why_not(b);
     if (publish(b, "n:", node, 16, payload, publishing ? on_published_to_node : on_published,
                 publishing ? (void *)publishing : b))
@@ -568,88 +500,19 @@ static void on_events_lost(struct redis *r, const char *why, bool is_fatal) {
 
 /* ---- what arrives ---------------------------------------------------------------------------- */
 
-struct reader {
-  const uint8_t *at, *end;
-  bool is_bad;
-};
-
-static uint64_t get_number(struct reader *r, unsigned bytes) {
-  uint64_t value = 0;
-  if ((size_t)(r->end - r->at) < bytes) {
-    r->is_bad = true;
-    r->at = r->end;
-    return 0;
-  }
-  for (unsigned i = 0; i < bytes; i++) value |= (uint64_t)*r->at++ << (8 * i);
-  return value;
-}
-
-enum { NAMES_MAX = 1024, EXCEPT_MAX = 1024 };
-
-struct arrival {
-  char kind;
-  uint64_t node, seq;
-  struct group_name names[NAMES_MAX];
-  size_t n_names;
-  struct address except[EXCEPT_MAX];
-  size_t n_except;
-  struct waiter waiter;
-  struct address to;
-  const uint8_t *body;
-  size_t n;
-};
-
-/* False when it is none of ours, or of another version. */
-static bool read_payload(struct broker *b, const struct reply *payload, struct arrival *a) {
-  struct reader r = {(const uint8_t *)payload->text, (const uint8_t *)payload->text + payload->n,
-                     false};
-  if (payload->n < 4 || memcmp(payload->text, "PG", 2) != 0 || payload->text[2] != VERSION)
-    return false;
-  a->kind = payload->text[3];
-  r.at += 4;
-  a->node = get_number(&r, 8);
-  a->seq = get_number(&r, 8);
-  a->n_names = (size_t)get_number(&r, 2);
-  if (a->n_names > NAMES_MAX) return false;
-  for (size_t i = 0; i < a->n_names; i++) {
-    size_t len = (size_t)get_number(&r, 1);
-    if (len == 0 || len > GROUP_NAME_MAX || (size_t)(r.end - r.at) < len) return false;
-    a->names[i] = (struct group_name){(const char *)r.at, len};
-    r.at += len;
-  }
-  a->n_except = (size_t)get_number(&r, 2);
-  if (a->n_except > EXCEPT_MAX) return false;
-  for (size_t i = 0; i < a->n_except; i++) {
-    a->except[i].node = get_number(&r, 8);
-    a->except[i].worker = (uint32_t)get_number(&r, 2);
-    a->except[i].conn = get_number(&r, 8);
-  }
-  a->waiter.task = get_number(&r, 8);
-  a->waiter.wait = (uint32_t)get_number(&r, 4);
-  a->waiter.worker = (uint32_t)get_number(&r, 2);
-  a->to.node = b->layer->node;
-  a->to.worker = (uint32_t)get_number(&r, 2);
-  a->to.conn = get_number(&r, 8);
-  a->n = (size_t)get_number(&r, 4);
-  a->body = r.at;
-  if (a->n != (size_t)(r.end - r.at)) return false;
-  /* browsers end a connection that brings them a text of anything else */
-  return !r.is_bad && (a->kind == KIND_BINARY || utf8_is_valid(a->body, a->n));
-}
-
 /* The frame, or the text, as a slice of b->frames. */
-static bool make_body(struct broker *b, const struct arrival *a, struct slice *body) {
-  if (a->kind == KIND_TEXT) {
+static bool make_body(struct broker *b, const struct payload *a, struct slice *body) {
+  if (a->kind == PAYLOAD_TEXT) {
     builder_begin(&b->frames);
     builder_add(&b->frames, a->body, a->n);
     return builder_commit(&b->frames, body);
   }
   ws_frame_begin(&b->frames);
   builder_add(&b->frames, a->body, a->n);
-  return ws_frame_end(&b->frames, a->kind == KIND_BINARY ? WS_BINARY : WS_TEXT, body);
+  return ws_frame_end(&b->frames, a->kind == PAYLOAD_BINARY ? WS_BINARY : WS_TEXT, body);
 }
 
-static void deliver_to_groups(struct broker *b, const struct arrival *a) {
+static void deliver_to_groups(struct broker *b, const struct payload *a) {
   struct slice body;
   uint64_t workers = 0;
   for (size_t i = 0; i < a->n_names; i++)
@@ -657,44 +520,41 @@ static void deliver_to_groups(struct broker *b, const struct arrival *a) {
   if (!workers || !make_body(b, a, &body)) return;
   for (; workers; workers &= workers - 1)
     outbox_add(&b->outbox, (unsigned)__builtin_ctzll(workers),
-               parcel_new(a->kind == KIND_TEXT ? PARCEL_TEXT : PARCEL_PUBLISH, body, a->names,
+               parcel_new(a->kind == PAYLOAD_TEXT ? PARCEL_TEXT : PARCEL_PUBLISH, body, a->names,
                           a->n_names, a->except, a->n_except));
 }
 
 /* Tells the process that asked whether the connection is there. */
-static void acknowledge(struct broker *b, const struct arrival *a, bool is_there) {
-  struct parcel p = {.mail = {.kind = PARCEL_TEXT},
-                     .to = {.node = a->node, .worker = a->waiter.worker, .conn = is_there},
-                     .waiter = a->waiter};
+static void acknowledge(struct broker *b, const struct payload *a, bool is_there) {
   struct slice payload;
   char node[17];
   snprintf(node, sizeof node, "%016" PRIx64, a->node);
-  builder_begin(&b->frames);
-  put_head(b, &b->frames, KIND_ACK, &p, 0, 0);
-  if (builder_commit(&b->frames, &payload) && !publish(b, "n:", node, 16, payload, on_published, b))
+  if (payload_write_ack(&b->frames, a, is_there, b->layer->node, &payload) &&
+      !publish(b, "n:", node, 16, payload, on_published, b))
     drop(b, why_not(b));
 }
 
-static void deliver_to_one(struct broker *b, const struct arrival *a) {
+static void deliver_to_one(struct broker *b, const struct payload *a) {
   struct slice body;
   struct worker *w = layer_worker(b->layer, a->to.worker);
-  bool is_there = w && (a->to.conn ? worker_reaches(w, a->to.conn) : a->kind == KIND_TEXT);
-  if (a->kind == KIND_ACK) {
+  bool is_there = w && (a->to.conn ? worker_reaches(w, a->to.conn) : a->kind == PAYLOAD_TEXT);
+  if (a->kind == PAYLOAD_ACK) {
     struct waiter waiter = a->waiter;
     if (waiter.worker < b->layer->n) wake(b, waiter, a->to.conn != 0, NULL);
     return;
   }
   if (is_there && make_body(b, a, &body)) {
     struct parcel *p =
-        parcel_new(a->kind == KIND_TEXT ? PARCEL_TEXT : PARCEL_SEND, body, NULL, 0, NULL, 0);
+        parcel_new(a->kind == PAYLOAD_TEXT ? PARCEL_TEXT : PARCEL_SEND, body, NULL, 0, NULL, 0);
     p->to = a->to;
+    p->to.node = b->layer->node;
     outbox_add(&b->outbox, a->to.worker, p);
   }
   if (a->waiter.task) acknowledge(b, a, is_there);
 }
 
 /* Has this copy of a message to several groups come already? */
-static bool is_repeated(struct broker *b, const struct arrival *a) {
+static bool is_repeated(struct broker *b, const struct payload *a) {
   struct source *s = NULL;
   if (a->seq == 0) return false;
   HASH_FIND(hh, b->sources, &a->node, sizeof a->node, s);
@@ -721,12 +581,11 @@ static void on_foreign(struct broker *b, const struct reply *channel) {
 }
 
 static void on_message(struct broker *b, const struct reply *channel, const struct reply *payload) {
-  static struct arrival a; /* the broker's thread only; large */
+  static struct payload a; /* the broker's thread only; large */
   size_t n;
   bool is_group = strip(b, channel, 'g', &n) != NULL;
-  if (payload->type != REPLY_STRING || payload->n > BODY_MAX + 1024 * 1024 ||
-      !read_payload(b, payload, &a) || is_group != (a.n_names > 0) ||
-      !strchr(is_group ? "FBT" : "FBTA", a.kind)) {
+  if (payload->type != REPLY_STRING || !payload_read(&a, payload->text, payload->n) ||
+      is_group != (a.n_names > 0) || (is_group && a.kind == PAYLOAD_ACK)) {
     on_foreign(b, channel);
     return;
   }

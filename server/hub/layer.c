@@ -65,6 +65,8 @@ void layer_discard(struct layer *layer, struct parcel *p) {
 /* What must arrive: somebody waits for it, or it is said once. There is little of it: a task waits
  * for one thing at a time. */
 static bool is_control(const struct parcel *p) {
+  if (p->mail.kind == PARCEL_TEXT)
+    return p->n_names == 0 && p->to.conn == 0; /* questions, answers */
   return p->mail.kind == PARCEL_WAKE || p->mail.kind == PARCEL_CHANGED;
 }
 

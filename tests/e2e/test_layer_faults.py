@@ -550,6 +550,30 @@ def test_counters_of_all_workers_are_one_page():
             one.drop()
 
 
+def test_a_worker_that_is_too_busy_for_its_mail():
+    """A mailbox holds 65,536 messages; what is over is dropped, counted and logged, in order, and what
+    somebody waits for arrives all the same."""
+    with started("memory, 3 workers", flags=("--slice-stop", "100s", "--slice-warn", "100s", "--layer-timeout", "30s")) as cluster:
+        server = cluster.servers[0]
+        speaker, busy, member, other = [cluster.connect(place) for place in (0, 1, 1, 2)]
+        member.call("join", "g")
+        spinning = busy.send_call("spin", "go")
+        until(lambda: speaker.call("shared", "get", "go spins") is True, "the spinning")
+        n = 70_000
+        speaker.call("publish_many", "g", 1, n)
+        asked = speaker.send_call("members", "g")
+        server.wait_log("a mailbox is full")
+        other.call("shared", "set", "go", True)
+        busy.answer(spinning)
+        assert [m["channel"] for m in speaker.answer(asked)["members"]] == [member.call("where")]
+        dropped = server.metrics()["mail_dropped"]
+        heard = [note["params"][0] for note in member.inbox]
+        assert heard == list(range(1, n - dropped + 1))
+        assert 0 < dropped < n
+        for one in (speaker, busy, member, other):
+            one.drop()
+
+
 def test_stopping_under_load_with_workers():
     """SIGTERM while everybody talks across workers: everything ends in order."""
     with started("memory, 3 workers", flags=("--grace", "5s")) as cluster:

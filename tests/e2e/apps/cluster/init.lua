@@ -51,4 +51,9 @@ C:rpc_method("incr_many", function(_, key, n)
   for _ = 1, n do last = store:incr(key) end
   return last
 end)
+--- Keeps the worker busy until somebody sets a shared value.
+C:rpc_method("spin", { timeout = 300 }, function(_, key)
+  store:set(key .. " spins", true)
+  while not store:get(key) do end -- without Redis this waits for nothing
+end)
 return C
