@@ -62,6 +62,7 @@ end
 ---@field package pending? integer id of the call that is waited for
 ---@field package method? string
 ---@field package answers table<integer, table>
+---@field package held table[] messages that came behind an answer
 ---@field package waiter? { task: integer, wait: integer }
 local Caller = {}
 Caller.__index = Caller
@@ -169,7 +170,11 @@ local function take(self, message)
   local id = message.id
   if type(message.method) == "string" then
     if self.pending and id == self.pending and message.method == self.method then return false end -- an echo
-    if self.on_message then self.on_message(message) end
+    if self.pending and self.answers[self.pending] then
+      self.held[#self.held + 1] = message -- it came after the answer, which nobody has seen yet
+    elseif self.on_message then
+      self.on_message(message)
+    end
     if id ~= nil and id ~= core.null and self.client.ws then
       self.client:send(core.json_encode {
         jsonrpc = "2.0", id = id, error = { code = -32601, message = "Method not found" },
@@ -245,7 +250,7 @@ function M.open(url, options)
   local stream, why = connect(url, options.timeout)
   if not stream then return nil, why end
   local self = setmetatable({
-    url = url, timeout = options.timeout, headers = options.headers, answers = {}, last_id = 0,
+    url = url, timeout = options.timeout, headers = options.headers, answers = {}, held = {}, last_id = 0,
     on_message = options.on_message, on_other = options.on_other,
   }, Caller)
   self.client = client.open(stream, {
@@ -312,6 +317,16 @@ function Caller:message(method, params, is_notification)
   return core.json_encode { jsonrpc = "2.0", method = method, params = params, id = id } --[[@as string]]
 end
 
+--- Passes on what came behind an answer.
+---@param self perigee.Caller
+local function release(self)
+  local held = self.held
+  self.held = {}
+  for _, message in ipairs(held) do
+    if self.on_message then self.on_message(message) end
+  end
+end
+
 --- Calls a method and waits for the answer: the whole message, with result or error.
 ---@param method string
 ---@param params any
@@ -321,6 +336,7 @@ end
 ---@return boolean? is_missing
 function Caller:call(method, params, timeout)
   timeout = timeout or self.timeout
+  release(self)
   local text, what = self:message(method, params), ("'%s'"):format(M.clean(method))
   if self.url.scheme == "http" then return post(self, text, what) end
   if self.ended then return nil, self.ended end
@@ -352,6 +368,7 @@ end
 ---@param is_over fun(): any
 ---@return string? ended
 function Caller:follow(is_over)
+  release(self)
   wait_for(self, nil, function() return self.ended or is_over() end)
   return self.ended
 end
@@ -363,6 +380,7 @@ end
 
 --- Ends the connection: over WebSocket with a closing handshake, so that all that was sent is read.
 function Caller:close()
+  release(self)
   if self.url.scheme == "ws" and not self.ended and self.client.ws then
     self.client:close(1000)
     wait_for(self, math.min(self.timeout, 2), function() return self.ended end)

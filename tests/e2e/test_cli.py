@@ -429,6 +429,21 @@ def test_call_watch_count_and_json(serve, tmp_path):
     assert (ended.returncode, ended.stdout) == (0, "← question\n-32601\n")
 
 
+def test_call_prints_in_the_order_of_arrival(serve, tmp_path):
+    """What the server sends right behind an answer is shown behind it."""
+    app = FINE.replace("return C", """
+C:rpc_method("go", function(ctx)
+  ctx:spawn(function() for i = 1, 3 do ctx:notify("behind", { i }) end end)
+  ctx:notify("before")
+  return "gone"
+end)
+return C""")
+    server = serve(apps_folder(tmp_path / "apps", files={"order/init.lua": app}))
+    ended = call(server, "order", "go", ",", "go", "--watch", "--count", "8")
+    one = ["← before", '"gone"', "← behind [1]", "← behind [2]", "← behind [3]"]
+    assert ended.stdout.splitlines() == one + one, ended
+
+
 def test_call_watch_ends_with_the_server(tmp_path):
     with Server(apps_folder(tmp_path / "apps", files={"clock/init.lua": CLOCK})) as server:
         watch = Watch(server, f"ws://{server.netloc}/clock", "ping")
