@@ -349,6 +349,24 @@ def test_a_place_that_is_gone(dev):
     assert inspector(dev).call("connections", 4000000000)["rows"] == []
 
 
+def test_reloads(dev, folder):
+    one, visitor = inspector(dev), WebSocket(dev, "/test")
+    one.call("watch")
+    (folder / "test.lua").write_text(APP.replace('"pong"', '"PONG"'))
+    reloaded, = events(ticks_until(one, lambda ticks: events(ticks, "app_reloaded")), "app_reloaded")
+    assert (reloaded["app"], reloaded["generation"]) == ("test", 2)
+    assert one.call("apps")[0]["generation"] == 2
+    assert visitor.call("ping") == "PONG"
+    # calls of the new code are counted with those of the old
+    ticks_until(one, lambda ticks: [m for tick in ticks for m in tick["methods"] if m["method"] == "ping"])
+    (folder / "test.lua").write_text(APP + "\nthis is no Lua " + HOSTILE)
+    failed, = events(ticks_until(one, lambda ticks: events(ticks, "app_reload_failed")), "app_reload_failed")
+    assert failed["app"] == "test" and "test.lua" in failed["message"] and "this is no Lua" in failed["message"]
+    assert one.call("apps")[0]["generation"] == 2
+    kept = inspector(dev).call("hello")["reloads"]
+    assert [event["kind"] for event in kept] == ["app_loaded", "app_reloaded", "app_reload_failed"]
+
+
 # ---- several workers ----------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -538,6 +556,19 @@ def test_page_shows_connections(page, dev):
     tab.wait("document.querySelectorAll('#connection-table tbody tr').length === 2")
 
 
+def test_page_shows_reloads(page, dev, folder):
+    tab = page("methods")
+    tab.wait_text("#method-list", "ping")
+    (folder / "test.lua").write_text(APP.replace('"ping"', '"pong"'))
+    tab.wait_text("#method-list", "pong")
+    (folder / "test.lua").write_text("nonsense " + HOSTILE)
+    tab.click("nav a[href='#/apps']")
+    tab.wait_text("#reloads", "could not be reloaded")
+    tab.wait_text("#reloads pre", HOSTILE)
+    tab.wait_text("#reloads", "generation 2")
+    assert tab.texts("#app-table tbody td.n") == ["2"]
+
+
 def choose(tab, method):
     tab.wait_text("#method-list", method)
     tab.eval(f"[...document.querySelectorAll('#method-list button')].find(b => b.querySelector('code').innerText === {json.dumps(method)}).click()")
@@ -602,8 +633,8 @@ def test_page_comes_back(browser, serve, folder):
     tab.wait_text("#status", "Offline")
     second = serve(folder, verb="dev", listen=first.netloc)
     tab.wait_text("#status", "Live", servers.PATIENCE)
-    WebSocket(second, "/test").call("ping")
-    tab.wait_text("#method-table", "ping")
+    visitor = WebSocket(second, "/test")
+    until(lambda: visitor.call("ping") and "ping" in tab.text("#method-table"), "a call on the page")  # it watches soon
     assert [error for error in tab.errors if "ERR_CONNECTION_REFUSED" not in error] == []
     tab.close()
 

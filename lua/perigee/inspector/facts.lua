@@ -4,6 +4,7 @@ local app = require("perigee.app")
 local core = require("perigee.core")
 local crew = require("perigee.inspector.crew")
 local discover = require("perigee.discover")
+local routes = require("perigee.routes")
 local scope = require("perigee.scope")
 local shown = require("perigee.inspector.shown")
 local spelling = require("perigee.spelling")
@@ -20,6 +21,20 @@ local function texts(items)
   return out
 end
 
+--- Handlers of plain HTTP.
+---@param record perigee.Record
+---@return table[]
+local function web_routes(record)
+  local out = list {}
+  for _, path in ipairs(record.route_order) do
+    for _, verb in ipairs(routes.verbs_of(record, path)) do
+      local route = record.routes[path][verb]
+      out[#out + 1] = { verb = route.verb, path = route.path, doc = route.doc }
+    end
+  end
+  return out
+end
+
 --- All apps, what they serve, and what can be called.
 ---@return table[]
 function M.apps()
@@ -30,7 +45,8 @@ function M.apps()
     for i, record in ipairs(one.consumers) do
       local given = record.options
       consumers[i] = {
-        path = record.path, place = record.place, raw = given.raw or false,
+        path = record.path, place = record.place, plain = record.is_plain, routes = web_routes(record),
+        raw = given.raw or false,
         strict_ordering = given.strict_ordering or false, http_user = given.http_user or false,
         versions = texts(given.versions or { "2.0", "1.0" }),
         origins = given.origins and texts(given.origins) or nil,

@@ -7,10 +7,13 @@ export const id = "apps";
 const MOST = 50;
 const WORDS = { app_loaded: "loaded", app_reloaded: "reloaded", app_reload_failed: "could not be reloaded" };
 
+/** What an app answers on. */
+const paths = (consumers) => [...new Set(consumers.flatMap(({ path, plain, routes }) => [...(plain ? [] : [path]), ...routes.map((route) => route.path)]))];
+
 export function showApps({ hello }) {
   $("app-table").tBodies[0].replaceChildren(...hello.apps.map(({ name, generation, file, consumers }) => make("tr", {},
     make("th", { scope: "row" }, said(name)), figure(count(generation)), cell(code(file, "soft")),
-    cell(...consumers.flatMap(({ path }, i) => [i ? " " : "", code(path)])))));
+    cell(...paths(consumers).flatMap((path, i) => [i ? " " : "", code(path)])))));
 }
 
 function makeEntry(event, server) {

@@ -136,7 +136,7 @@ export function start(theServer) {
 
 export function showApps({ hello }) {
   const chosen = $("filter-path").value;
-  const paths = hello.apps.flatMap(({ consumers }) => consumers.map(({ path }) => path));
+  const paths = hello.apps.flatMap(({ consumers }) => consumers.filter(({ plain }) => !plain).map(({ path }) => path));
   $("filter-path").replaceChildren(make("option", { value: "" }, "all"), ...paths.map((path) => make("option", { value: path }, path)));
   $("filter-path").value = paths.includes(chosen) ? chosen : "";
 }

@@ -29,10 +29,12 @@ export function showApps({ hello }) {
   const parts = [];
   for (const { consumers } of hello.apps) {
     for (const consumer of consumers) {
-      parts.push(make("h2", {}, code(consumer.path)));
-      if (consumer.raw) parts.push(make("p", { class: "soft" }, "Speaks no JSON-RPC over WebSocket."));
-      else if (consumer.methods.length === 0) parts.push(make("p", { class: "soft" }, "Has no methods."));
-      parts.push(make("ul", {}, ...consumer.methods.map((method) => makeItem(consumer, method))));
+      const { path, raw, plain, routes } = consumer;
+      parts.push(make("h2", {}, plain ? "Plain HTTP" : code(path)));
+      if (raw) parts.push(make("p", { class: "soft" }, "Speaks no JSON-RPC over WebSocket."));
+      else if (!plain && consumer.methods.length === 0) parts.push(make("p", { class: "soft" }, "Has no methods."));
+      parts.push(make("ul", {}, ...consumer.methods.map((method) => makeItem(consumer, method)),
+        ...routes.map((route) => make("li", { class: "route" }, code(route.verb, "soft"), " ", code(route.path), " ", make("small", {}, said(route.doc ?? ""))))));
     }
   }
   if (parts.length === 0) parts.push(make("p", { class: "empty" }, said("There are no apps.")));

@@ -170,7 +170,7 @@ function showEvents(news, server) {
   if (isPaused || news.events.length === 0) return;
   const list = $("events");
   // a call that failed tells of its fault itself
-  const sorted = news.events.filter(({ kind, method }) => kind !== "fault" || !method).sort((a, b) => b.at - a.at);
+  const sorted = news.events.filter(({ kind, method }) => kind !== "fault" || !method).reverse().sort((a, b) => b.at - a.at);
   list.prepend(...sorted.map((event) => entry(event, server)));
   while (list.childElementCount > MOST_EVENTS) list.lastElementChild.remove();
   $("events-empty").hidden = true;
