@@ -16,7 +16,7 @@ import pytest
 from server import BINARY, PATIENCE, Server, apps_folder, environment, run
 from wire import call_http, call_text, fetch, post
 
-VERBS = ["new", "dev", "serve", "check", "test", "call", "routes", "config", "completion", "version", "help"]
+VERBS = ["new", "dev", "serve", "check", "test", "call", "routes", "reload", "config", "completion", "version", "help"]
 
 
 # ---- every command --------------------------------------------------------------------------------
