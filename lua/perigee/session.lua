@@ -201,9 +201,10 @@ end
 
 -- ---- units --------------------------------------------------------------------------------------
 
---- Units of hooks and other tasks that save when they end, by the task's slot.
+--- Units of calls, hooks and other tasks that save when they end, by the slot in the task's id. Tasks
+--- reuse their slots, so those of a call that has failed may lie here: their own task id tells.
 ---@type table<integer, { task: integer, [integer]: perigee.Unit }>
-local hooks = {}
+local touched = {}
 
 --- The unit that was touched last: nearly always the one that is touched next.
 ---@type table<perigee.Visitor, perigee.Unit>
@@ -213,17 +214,12 @@ local last = setmetatable({}, { __mode = "kv" })
 ---@param task integer
 ---@return perigee.Unit[]?
 local function units_of(task)
-  local ctx = call.ctx_of(task)
-  if ctx then
-    local units = rawget(ctx, "_units")
-    if not units then
-      units = {}
-      rawset(ctx, "_units", units)
-    end
-    return units
-  end
-  local hook = hooks[task & SLOT]
-  return hook and hook.task == task and hook or nil
+  local units = touched[task & SLOT]
+  if units and units.task == task then return units end
+  if not call.ctx_of(task) then return nil end
+  units = { task = task }
+  touched[task & SLOT] = units
+  return units
 end
 
 --- Fills a unit from the store.
@@ -379,9 +375,11 @@ end
 function M.around(run)
   return function(record, m, conn, task, method, values, id, bits)
     local result, err = run(record, m, conn, task, method, values, id, bits)
-    local ctx = call.ctx_of(task)
-    local units = ctx and rawget(ctx, "_units")
-    if units then commit_all(units) end
+    local units = touched[task & SLOT] -- all that a call pays that has not touched it
+    if units and units.task == task then
+      commit_all(units)
+      touched[task & SLOT] = nil
+    end
     return result, err
   end
 end
@@ -393,10 +391,10 @@ end
 function M.run(fn, ...)
   local task = core.running()
   local units = { task = task }
-  hooks[task & SLOT] = units
+  touched[task & SLOT] = units
   local result, more = fn(...)
   commit_all(units)
-  if hooks[task & SLOT] == units then hooks[task & SLOT] = nil end
+  touched[task & SLOT] = nil
   return result, more
 end
 
