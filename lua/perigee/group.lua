@@ -32,7 +32,8 @@ end
 
 -- ---- pages of members -----------------------------------------------------------------------------
 
---- Members are listed process by process, worker by worker, by the age of their connections.
+--- Members are listed process by process, worker by worker, in the order of
+--- their connections' ids.
 
 ---@class perigee.Member
 ---@field channel string
