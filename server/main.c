@@ -70,6 +70,14 @@ static void raise_file_limit(void) {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* libuv's pool reads files, looks names up, hashes passwords and runs perigee.blocking: what the
+ * workers' blocking functions may take at most, and four threads for the rest. */
+static void size_thread_pool(unsigned workers) {
+  char text[16];
+  snprintf(text, sizeof text, "%u", workers * BLOCKING_AT_ONCE + 4);
+  setenv("UV_THREADPOOL_SIZE", text, 0);
+}
+
 /* ---- a worker's thread ----------------------------------------------------------------------- */
 
 static void crew_main(void *arg) {
@@ -365,6 +373,7 @@ int main(int argc, char **argv) {
   handshake_init();
   argv = uv_setup_args(argc, argv);
   if (!command_run(argc, argv, &control.settings, &exit_code)) return exit_code;
+  size_thread_pool(control.settings.workers);
   exit_code = serve(&control);
   settings_fini(&control.settings);
   uv_library_shutdown();

@@ -22,7 +22,7 @@
 #include <string.h>
 
 enum {
-  IDLE_MAX = 4,    /* libuv's pool has four threads unless told otherwise */
+  IDLE_MAX = BLOCKING_AT_ONCE,
   JOBS_MAX = 1024, /* of one worker, queued and under way */
 };
 
@@ -37,13 +37,14 @@ struct blocking_state {
 };
 
 struct job {
-  uv_work_t work; /* must be first */
+  uv_work_t work;   /* must be first */
+  struct job *next; /* in host.blocking.waiting */
   struct host *host;
   uint64_t task;
   uint32_t wait;
   char *folder, *module, *function; /* owned */
   struct builder args, results;     /* one message each */
-  bool is_working;                  /* the pool has it */
+  bool is_working;                  /* the pool has it, or it waits for the pool */
   bool is_dropped;                  /* Lua has let go */
   bool is_ok;                       /* results are the function's; else one error text */
 };
@@ -192,15 +193,38 @@ static void job_free(struct job *job) {
   free(job);
 }
 
+static void on_worked(uv_work_t *work, int status);
+
+/* Hands jobs to the pool while few of them are there: a function that takes for ever must not keep
+ * the pool from files, names and passwords. */
+static void pump(struct host *h) {
+  struct blocking *b = &h->blocking;
+  while (b->waiting && b->n_running < BLOCKING_AT_ONCE) {
+    struct job *job = b->waiting;
+    b->waiting = job->next;
+    if (job->is_dropped) { /* nobody waits for it any more */
+      b->n_jobs--;
+      job_free(job);
+      continue;
+    }
+    b->n_running++;
+    check(uv_queue_work(&h->worker.loop, &job->work, on_pool, on_worked) == 0);
+  }
+  if (!b->waiting) b->waiting_end = &b->waiting;
+}
+
 static void on_worked(uv_work_t *work, int status) {
   struct job *job = (struct job *)work;
+  struct host *h = job->host;
   (void)status;
-  job->host->blocking.n_jobs--;
+  h->blocking.n_jobs--;
+  h->blocking.n_running--;
   job->is_working = false;
   if (job->is_dropped)
     job_free(job);
   else
-    task_wake(job->host, job->task, job->wait);
+    task_wake(h, job->task, job->wait);
+  pump(h);
 }
 
 static int l_job_results(lua_State *L) {
@@ -253,9 +277,11 @@ int l_blocking(lua_State *L) {
   if (!plain_write(L, &job->args, 6, n, h->array_mt, &what))
     return luaL_error(
         L, "perigee.blocking: %s cannot cross to another state: only plain values can", what);
-  job->is_working = uv_queue_work(&h->worker.loop, &job->work, on_pool, on_worked) == 0;
-  if (!job->is_working) return luaL_error(L, "perigee.blocking: the thread pool refuses work");
+  job->is_working = true;
   h->blocking.n_jobs++;
+  *h->blocking.waiting_end = job;
+  h->blocking.waiting_end = &job->next;
+  pump(h);
   return 1;
 }
 
@@ -267,6 +293,7 @@ int l_blocking_forget(lua_State *L) {
 
 void blocking_init(struct host *h) {
   h->blocking = (struct blocking){0};
+  h->blocking.waiting_end = &h->blocking.waiting;
   check(uv_mutex_init(&h->blocking.lock) == 0);
 }
 

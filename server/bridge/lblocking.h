@@ -12,13 +12,17 @@
 
 struct host;
 
+enum { BLOCKING_AT_ONCE = 4 }; /* functions of one worker that run at the same time */
+
 /* Lua states that wait for work. Part of a host; the pool's threads take and give under the lock.
  */
 struct blocking {
   uv_mutex_t lock;
   struct blocking_state *idle;
   unsigned n_idle;
-  unsigned n_jobs; /* queued and under way; the worker's alone */
+  /* the worker's alone: */
+  struct job *waiting, **waiting_end; /* owned list: jobs that the pool does not have yet */
+  unsigned n_jobs, n_running;         /* all; those that the pool has */
 };
 
 void blocking_init(struct host *h);

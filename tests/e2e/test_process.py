@@ -426,6 +426,31 @@ def test_thread_that_never_ends_is_left_behind(tmp_path, signals):
     assert server.log_lines("leaving it behind")
 
 
+def test_threads_that_never_end_keep_nobody_waiting(tmp_path):
+    """However many functions of perigee.blocking loop: files are read, and other calls are answered."""
+    apps = apps_folder(tmp_path / "apps", files={
+        "stuck/init.lua": """
+            local perigee = require "perigee"
+            local C = perigee.consumer {}
+            C:rpc_method("spin", function(ctx) ctx:notify("begun") return perigee.blocking("stuck.work", "spin") end)
+            C:rpc_method("ping", function() return "pong" end)
+            return C""",
+        "stuck/work.lua": "return { spin = function() while true do end end }",
+        "stuck/public/index.html": "<p>still here"})
+    server = Server(apps, "--grace", "100ms")
+    with WebSocket(server, "/stuck") as ws:
+        for _ in range(20):
+            ws.send_call("spin")
+            assert ws.receive_json()["method"] == "begun"
+        assert call_http(server, "/stuck", "ping") == "pong"
+        assert fetch(server, b"GET /stuck/ HTTP/1.1\r\nHost: a\r\n\r\n").body == b"<p>still here"
+        server.signal()
+        server.wait_log("draining")
+        server.signal()
+        assert server.wait() == 1
+        ws.rest()
+
+
 def test_sigterm_with_a_deaf_client():
     """Who answers no close frame and reads nothing is cut."""
     with Server(["feed"], "--close-timeout", "200ms") as server:
