@@ -626,7 +626,7 @@ def test_abrupt_ends_leave_nothing(serve):
             ws.call("sleep", 0.05)  # longer than any handler of theirs
         server.until(lambda m: m["connections_accepted"] - m["connections_closed"] == 1, "closing")
 
-    for i in range(600):  # until pools are full and the sanitizer has seen everything
+    for i in range(1200):  # until pools are full and the sanitizer has seen everything
         abrupt(server, i % 10)
     settle()
     memory, descriptors = server.resident(), server.descriptors()
