@@ -57,6 +57,8 @@ M.keys = {
     doc = "For what outlives the server: sessions, the key for tokens; auto: ~/.local/state/perigee." },
   { name = "secret", type = "secret", default = "auto", section = "Sessions",
     doc = "Key for tokens, one for all machines of a cluster; auto: made once, kept in the state folder." },
+  { name = "deflate", type = "boolean", default = false, section = "What is served",
+    doc = "Compress WebSocket messages for clients that offer it (permessage-deflate)." },
   { name = "log_level", type = "choice", choices = { "error", "warn", "info", "debug" },
     default = "info", section = "Logging", doc = "Least important level that is logged." },
   { name = "log_format", type = "choice", choices = { "text", "json" }, default = "text",

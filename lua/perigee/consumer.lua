@@ -30,6 +30,7 @@ local M = {}
 ---@field origins? string[] allowed origins; default the same host
 ---@field subprotocols? string[] the first one the client also offers is chosen
 ---@field strict_ordering? boolean calls of one connection run one after the other
+---@field deflate? boolean compress messages for clients that offer permessage-deflate; default the setting's
 ---@field raw? boolean no JSON-RPC on WebSockets: every frame goes to receive
 ---@field codec? perigee.Codec for results and notifications, such as require "cjson"
 ---@field json_default? fun(value: any): any for values that JSON has no form for
@@ -119,6 +120,7 @@ local options = {
   subprotocols = { is_list_of(is_token), "a list of tokens" },
   strict_ordering = boolean,
   raw = boolean,
+  deflate = boolean,
   codec = {
     function(v) return type(v) == "table" and type(v.encode) == "function" end,
     "a table with a function encode",
@@ -133,7 +135,8 @@ local options = {
 
 --- Options about JSON-RPC and WebSockets, which routes alone have none of.
 local rpc_only = {
-  versions = true, groups = true, subprotocols = true, strict_ordering = true, raw = true, http_status = true,
+  versions = true, groups = true, subprotocols = true, strict_ordering = true, raw = true, deflate = true,
+  http_status = true,
   discover = true,
 }
 
@@ -767,6 +770,7 @@ function M.route(record)
     app = record.app,
     record = record,
     raw = given.raw,
+    deflate = given.deflate,
     strict = given.strict_ordering,
     connect = rawget(class, "connect") ~= nil or given.groups ~= nil or record.knows_users,
     disconnect = rawget(class, "disconnect") ~= nil,

@@ -8,6 +8,8 @@ local TOKEN <const> = "^[%w!#$%%&'*+.^_`|~-]+$"
 local reserved = {
   ["connection"] = "the connection is the server's", ["content-length"] = "the server counts",
   ["date"] = "the server dates its answers", ["keep-alive"] = "the connection is the server's",
+  ["sec-websocket-accept"] = "the handshake is the server's",
+  ["sec-websocket-extensions"] = "the handshake is the server's",
   ["te"] = "the connection is the server's", ["trailer"] = "there are none",
   ["transfer-encoding"] = "the connection is the server's", ["upgrade"] = "the connection is the server's",
   ["access-control-allow-origin"] = "see the option origins",

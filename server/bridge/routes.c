@@ -194,6 +194,9 @@ static void consumer_update(lua_State *L, struct host *h, struct consumer *c, in
   int limits = lua_getfield(L, t, "limits") == LUA_TTABLE ? lua_gettop(L) : 0;
   c->ws.message = read_limit(L, limits, "message", s->conn.ws.message);
   c->ws.fragments = s->conn.ws.fragments;
+  bool has_choice = lua_getfield(L, t, "deflate") != LUA_TNIL;
+  c->ws.may_deflate = has_choice ? lua_toboolean(L, -1) : s->conn.ws.may_deflate;
+  lua_pop(L, 1);
   c->body = read_limit(L, limits, "body", s->conn.http.body);
   c->limits.params.depth = (uint32_t)read_limit(L, limits, "depth", s->call.params.depth);
   c->limits.params.array = (uint32_t)read_limit(L, limits, "array", s->call.params.array);
@@ -321,10 +324,10 @@ static void check_item(lua_State *L, int t) {
 /* Every name that an item is asked for: while these strings exist, asking makes none and so raises
  * nothing. */
 static const char *const names[] = {
-    "app",     "array",      "batch",  "body",   "calls",        "connect", "depth",
-    "dir",     "disconnect", "kind",   "limits", "mapped",       "message", "method",
-    "methods", "origins",    "owner",  "path",   "plain",        "prefix",  "raw",
-    "receive", "record",     "strict", "string", "subprotocols",
+    "app",     "array",      "batch",  "body",   "calls",  "connect",      "depth",
+    "dir",     "disconnect", "kind",   "limits", "mapped", "message",      "method",
+    "methods", "origins",    "owner",  "path",   "plain",  "prefix",       "raw",
+    "deflate", "receive",    "record", "strict", "string", "subprotocols",
 };
 
 int l_serve(lua_State *L) {

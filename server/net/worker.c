@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "net/http_conn.h"
 #include "net/listener.h"
+#include "net/ws_conn.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -47,6 +48,7 @@ static void flush_all(struct worker *w) {
     conn_flush(conn);
   }
   builder_rewind(&w->out);
+  ws_conns_turn(w);
 }
 
 static void feed_unpaused(struct worker *w) {
@@ -176,6 +178,7 @@ bool worker_fini(struct worker *w) {
   if (!is_clean) uv_walk(&w->loop, report_handle, NULL);
   http_conns_fini(w);
   builder_fini(&w->out);
+  ws_conns_fini(w);
   free(w->read_buffer);
   return is_clean;
 }

@@ -20,6 +20,7 @@
 
 struct http_conn;
 struct listener;
+struct ws_deflate;
 
 enum { CONN_CHUNKS = 4096 };
 
@@ -58,6 +59,7 @@ struct worker {
   struct builder out;           /* bytes of this turn's answers */
   uint8_t *read_buffer;         /* one for all connections */
   struct http_conn *spare_http; /* free list */
+  struct ws_deflate *deflate;   /* owned by ws_conn.c; NULL until a message is compressed */
   uint32_t n_spare_http;
   int64_t date_second; /* what date says */
   char date[30];

@@ -14,7 +14,9 @@
 #include "base/mem.h"
 #include "net/http_conn.h"
 #include "net/worker.h"
+#include "wire/deflate.h"
 #include "wire/handshake.h"
+#include "wire/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,8 +108,77 @@ static void send_early(struct conn *conn, struct ws_extra *extra) {
   free(extra);
 }
 
+/* ---- compression ----------------------------------------------------------------------------- */
+
+enum { DEFLATE_MIN = 256 }; /* shorter messages hardly become shorter still */
+
+/* One per worker, made when it is first needed. */
+struct ws_deflate {
+  struct pmd *pmd;
+  struct builder out;
+  struct slice from,
+      to; /* the last frame that was asked for, and what it became: a reference each */
+};
+
+static struct ws_deflate *need_deflate(struct worker *w) {
+  if (!w->deflate) {
+    w->deflate = mem_zalloc(sizeof *w->deflate);
+    w->deflate->pmd = pmd_new();
+  }
+  return w->deflate;
+}
+
+static void forget(struct ws_deflate *d) {
+  if (d->from.buf) buf_unref(d->from.buf);
+  if (d->to.buf) buf_unref(d->to.buf);
+  d->from = d->to = (struct slice){0};
+}
+
+void ws_conns_turn(struct worker *w) {
+  if (!w->deflate) return;
+  forget(w->deflate);
+  builder_rewind(&w->deflate->out);
+}
+
+void ws_conns_fini(struct worker *w) {
+  if (!w->deflate) return;
+  forget(w->deflate);
+  builder_fini(&w->deflate->out);
+  pmd_free(w->deflate->pmd);
+  free(w->deflate);
+  w->deflate = NULL;
+}
+
+/* The frame, compressed when that makes it shorter. A frame for many is compressed once: one after
+ * the other they ask for the same. */
+static struct slice deflated(struct worker *w, struct slice frame) {
+  const uint8_t *head = slice_data(&frame);
+  uint32_t size = head[1] < 126 ? 2 : head[1] == 126 ? 4 : 10, n = frame.len - size;
+  if (n < DEFLATE_MIN || head[0] & WS_CLOSE) return frame;
+  struct ws_deflate *d = need_deflate(w);
+  if (d->from.buf == frame.buf && d->from.off == frame.off && d->from.len == frame.len)
+    return d->to;
+  forget(d);
+  struct slice to = frame;
+  ws_frame_begin(&d->out);
+  uint8_t *room = builder_room(&d->out, n);
+  size_t k = pmd_deflate(d->pmd, head + size, n, room, n - 1);
+  d->out.end += (uint32_t)k;
+  if (k == 0)
+    builder_abort(&d->out);
+  else if (!ws_frame_end(&d->out, (enum ws_opcode)((head[0] & 0x0F) | WS_DEFLATED), &to))
+    to = frame;
+  buf_ref(frame.buf);
+  buf_ref(to.buf);
+  d->from = frame;
+  d->to = to;
+  if (k) metric_add(&w->metrics.websocket_deflated, 1);
+  return to;
+}
+
 bool ws_send_frame(struct conn *conn, struct slice frame) {
   if (!ws_is_open(conn)) return conn->ws.is_expected && keep_early(conn, frame);
+  if (conn->ws.reader.has_deflate) frame = deflated(conn->worker, frame);
   if (!conn_send(conn, frame)) return false;
   metric_add(&conn->worker->metrics.websocket_frames, 1);
   return true;
@@ -196,6 +267,26 @@ static void on_ping(struct conn *conn, const uint8_t *data, size_t n) {
   if (n) memcpy(extra->pong, data, n);
 }
 
+/* Inflates a message in place of what came. False when it failed the connection. */
+static bool inflate_event(struct conn *conn, struct ws_event *event) {
+  struct ws_deflate *d = need_deflate(conn->worker);
+  uint8_t *data;
+  size_t n;
+  switch (pmd_inflate(d->pmd, event->data, event->len, conn->ws.limits->message, &data, &n)) {
+  case PMD_BAD: fail(conn, WS_INVALID_DATA, "a message that cannot be inflated"); return false;
+  case PMD_TOO_BIG: fail(conn, WS_TOO_BIG, "message over the limit"); return false;
+  case PMD_DONE: break;
+  }
+  if (event->opcode == WS_TEXT && !utf8_is_valid(data, n)) {
+    fail(conn, WS_INVALID_DATA, "text is not UTF-8");
+    return false;
+  }
+  metric_add(&conn->worker->metrics.websocket_inflated, 1);
+  event->data = data;
+  event->len = n;
+  return true;
+}
+
 static size_t ws_feed(struct conn *conn, uint8_t *data, size_t n) {
   struct ws_event event;
   size_t used;
@@ -210,8 +301,10 @@ static size_t ws_feed(struct conn *conn, uint8_t *data, size_t n) {
   case WS_TEXT:
   case WS_BINARY:
     if (conn->ws.is_closing) break; /* sent before the peer saw our close frame */
+    if (event.is_deflated && !inflate_event(conn, &event)) return n;
     metric_add(&conn->worker->metrics.websocket_messages, 1);
     conn->worker->ws->message(conn, event.opcode == WS_BINARY, event.data, event.len);
+    if (event.is_deflated) pmd_release(conn->worker->deflate->pmd);
     break;
   case WS_PING: on_ping(conn, event.data, event.len); break;
   case WS_CLOSE: on_close_frame(conn, &event); break;
@@ -295,6 +388,8 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
   struct slice head;
   char accept[HANDSHAKE_ACCEPT_LEN + 1];
   if (conn->state != CONN_OPEN) return;
+  char extension[PMD_LINE_MAX];
+  size_t extension_len = limits->may_deflate ? pmd_negotiate(http_request_of(conn), extension) : 0;
   handshake_accept(http_request_of(conn), accept);
   builder_begin(&w->out);
   http_write_head(&w->out, &(struct http_response){
@@ -303,6 +398,7 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
   builder_text(&w->out, "Upgrade: websocket\r\nSec-WebSocket-Accept: ");
   builder_add(&w->out, accept, HANDSHAKE_ACCEPT_LEN);
   builder_add(&w->out, "\r\n", 2);
+  if (extension_len) builder_add(&w->out, extension, extension_len);
   if (extra_len) builder_add(&w->out, extra, extra_len);
   builder_add(&w->out, "\r\n", 2);
   builder_commit(&w->out, &head);
@@ -312,7 +408,7 @@ void ws_accept(struct conn *conn, const struct ws_limits *limits, const char *ex
   http_conn_leave(conn);
   struct ws_extra *early = conn->ws.extra;
   conn->protocol = &protocol;
-  conn->ws = (struct ws_conn){.limits = limits};
+  conn->ws = (struct ws_conn){.limits = limits, .reader = {.has_deflate = extension_len > 0}};
   conn->active = worker_now(w);
   conn_set_timeout(conn, w->limits->ping_ms);
   if (early) send_early(conn, early);

@@ -42,6 +42,11 @@ bool ws_frame_end(struct builder *b, enum ws_opcode opcode, struct slice *frame)
 /* Payload written so far into a frame that was begun. */
 uint32_t ws_frame_len(const struct builder *b);
 
+/* For worker.c: a turn begins, so that what was compressed for several is not needed again; and the
+ * end. */
+void ws_conns_turn(struct worker *w);
+void ws_conns_fini(struct worker *w);
+
 /* Starts the closing handshake; harmless when it is under way. code 0: a close frame without one.
  * The handler's `closed` is called with this code. */
 void ws_close(struct conn *conn, unsigned code, const char *reason, size_t reason_len);

@@ -28,7 +28,7 @@ struct ws_message {
 };
 
 struct frame_head {
-  bool is_final;
+  bool is_final, is_deflated;
   uint8_t opcode;
   unsigned size; /* with the mask */
   uint64_t length;
@@ -51,6 +51,7 @@ static bool read_head(const uint8_t *data, size_t n, struct frame_head *h) {
   unsigned mask = data[1] & 0x80 ? 4 : 0;
   h->size = 2 + extended + mask;
   h->is_final = data[0] & 0x80;
+  h->is_deflated = data[0] & WS_DEFLATED;
   h->opcode = data[0] & 0x0F;
   if (n < 2 + extended) return false;
   h->length = data[1] & 0x7F;
@@ -68,7 +69,11 @@ static bool read_head(const uint8_t *data, size_t n, struct frame_head *h) {
 static enum ws_result judge_start(const struct ws_reader *r, const uint8_t *data,
                                   struct ws_event *event) {
   uint8_t opcode = data[0] & 0x0F;
-  if (data[0] & 0x70) return bad(event, WS_PROTOCOL_ERROR, "reserved bits without an extension");
+  /* RFC 7692 section 6: the first bit, on the first frame of a message */
+  bool is_deflated = r->has_deflate && (data[0] & 0x70) == WS_DEFLATED &&
+                     (opcode == WS_TEXT || opcode == WS_BINARY);
+  if (data[0] & 0x70 && !is_deflated)
+    return bad(event, WS_PROTOCOL_ERROR, "reserved bits without an extension");
   if (!(data[1] & 0x80)) return bad(event, WS_PROTOCOL_ERROR, "client frames must be masked");
   switch (opcode) {
   case WS_CONTINUATION:
@@ -151,6 +156,7 @@ static enum ws_result close_event(struct ws_event *event) {
 static enum ws_result control_event(const struct frame_head *h, uint8_t *data,
                                     struct ws_event *event) {
   event->opcode = (enum ws_opcode)h->opcode;
+  event->is_deflated = false;
   event->data = data;
   event->len = (size_t)h->length;
   return h->opcode == WS_CLOSE ? close_event(event) : WS_EVENT;
@@ -159,6 +165,7 @@ static enum ws_result control_event(const struct frame_head *h, uint8_t *data,
 static void message_start(struct ws_reader *r, const struct frame_head *h) {
   if (r->fragments) return;
   r->opcode = h->opcode;
+  r->is_deflated = h->is_deflated;
   r->utf8 = UTF8_DONE;
 }
 
@@ -167,6 +174,7 @@ static enum ws_result end_message(struct ws_reader *r, struct ws_event *event) {
   if (r->opcode == WS_TEXT && r->utf8 != UTF8_DONE)
     return bad(event, WS_INVALID_DATA, "text ends inside a character");
   event->opcode = (enum ws_opcode)r->opcode;
+  event->is_deflated = r->is_deflated;
   event->data = r->message->data;
   event->len = r->message->len;
   r->fragments = 0;
@@ -181,14 +189,15 @@ static enum ws_result take_frame(struct ws_reader *r, const struct frame_head *h
   if (h->opcode >= WS_CLOSE) return control_event(h, data, event);
   message_start(r, h);
   if (r->fragments == 0 && h->is_final) { /* the common case: no copy, no state */
-    if (h->opcode == WS_TEXT && !utf8_is_valid(data, n))
+    if (h->opcode == WS_TEXT && !h->is_deflated && !utf8_is_valid(data, n))
       return bad(event, WS_INVALID_DATA, "text is not UTF-8");
     event->opcode = (enum ws_opcode)h->opcode;
+    event->is_deflated = h->is_deflated;
     event->data = data;
     event->len = n;
     return WS_EVENT;
   }
-  if (r->opcode == WS_TEXT && !utf8_feed(&r->utf8, data, n))
+  if (r->opcode == WS_TEXT && !r->is_deflated && !utf8_feed(&r->utf8, data, n))
     return bad(event, WS_INVALID_DATA, "text is not UTF-8");
   message_append(r, data, n);
   r->fragments++;
@@ -251,7 +260,7 @@ static enum ws_result cut_feed(struct ws_reader *r, const uint8_t *data, size_t 
       cut->control_len += io.data_length;
       continue;
     }
-    if (r->opcode == WS_TEXT && !utf8_feed(&r->utf8, io.data, io.data_length))
+    if (r->opcode == WS_TEXT && !r->is_deflated && !utf8_feed(&r->utf8, io.data, io.data_length))
       return bad(event, WS_INVALID_DATA, "text is not UTF-8");
     message_append(r, io.data, io.data_length);
   }

@@ -18,7 +18,8 @@ enum ws_opcode {
   WS_BINARY = 2,
   WS_CLOSE = 8,
   WS_PING = 9,
-  WS_PONG = 10
+  WS_PONG = 10,
+  WS_DEFLATED = 0x40 /* with WS_TEXT or WS_BINARY, for ws_write_head: the first reserved bit */
 };
 
 enum ws_code { /* RFC 6455 section 7.4.1 */
@@ -38,6 +39,7 @@ enum ws_code { /* RFC 6455 section 7.4.1 */
 struct ws_limits {
   uint64_t message;   /* bytes of a message, all fragments together */
   uint32_t fragments; /* frames of a message: each costs us work that bytes do not count */
+  bool may_deflate;   /* agree to permessage-deflate */
 };
 
 struct ws_message; /* fragments put together */
@@ -49,6 +51,8 @@ struct ws_reader {
   uint32_t utf8;              /* state of a text message between its parts */
   uint32_t fragments;         /* frames of the message in progress, 0: none */
   uint8_t opcode;             /* of the message in progress: WS_TEXT or WS_BINARY */
+  bool has_deflate;           /* the caller's: permessage-deflate was agreed to */
+  bool is_deflated;           /* of the message in progress */
   bool is_lent;               /* the last ws_next lent `message` to the caller */
 };
 
@@ -62,6 +66,7 @@ struct ws_event {
   enum ws_opcode opcode;
   uint8_t *data; /* valid, and the caller's to change, until the next call with this reader */
   size_t len;
+  bool is_deflated;   /* data is as it came: inflate it, then check the length and the text */
   uint16_t code;      /* WS_CLOSE: the peer's code, WS_NO_STATUS when none; WS_BAD: ours */
   const char *reason; /* WS_BAD: static text */
 };

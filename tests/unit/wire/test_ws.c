@@ -904,6 +904,85 @@ static void wslay_reads_the_same(void **state) {
   assert_true(refused > rounds / 20 && refused < rounds / 2); /* the mixture is a mixture */
 }
 
+/* ---- permessage-deflate ------------------------------------------------------------------------
+ */
+
+static void the_first_bit_marks_a_message_when_it_was_agreed_to(void **state) {
+  (void)state;
+  enum { DEFLATED = WS_DEFLATED };
+  static const char payload[] = "\xff not UTF-8: it is not looked at before it is inflated";
+  const size_t n = sizeof payload - 1;
+  for (size_t piece = 1; piece <= 80; piece += piece < 20 ? 1 : 30) {
+    struct bytes b = {0};
+    add_frame(&b, FINAL | DEFLATED | WS_TEXT, SHORTEST, payload, n, 0x01020304);
+    add_frame(&b, FINAL | WS_TEXT, SHORTEST, "plain", 5, 0x01020304);
+    add_frame(&b, DEFLATED | WS_TEXT, SHORTEST, payload, 10, 0x01020304);
+    add_frame(&b, FINAL | WS_PING, SHORTEST, "p", 1, 0x01020304);
+    add_frame(&b, FINAL | WS_CONTINUATION, SHORTEST, payload + 10, n - 10, 0x01020304);
+    add_frame(&b, WS_TEXT, SHORTEST, "pl", 2, 0x01020304);
+    add_frame(&b, FINAL | WS_CONTINUATION, SHORTEST, "ain", 3, 0x01020304);
+    struct ws_reader r = {.has_deflate = true};
+    static const bool deflated[] = {true, false, false, true, false};
+    unsigned events = 0;
+    uint8_t input[200];
+    size_t have = 0, at = 0;
+    while (at < b.n) {
+      size_t take = piece < b.n - at ? piece : b.n - at;
+      memcpy(input + have, b.data + at, take);
+      have += take;
+      at += take;
+      for (;;) {
+        struct ws_event event;
+        size_t used;
+        enum ws_result result = ws_next(&r, &usual, input, have, &used, &event);
+        assert_int_not_equal(result, WS_BAD);
+        if (result == WS_EVENT) {
+          assert_in_range(events, 0, 4);
+          assert_int_equal(event.is_deflated, deflated[events]);
+          if (events == 2)
+            assert_int_equal(event.opcode, WS_PING);
+          else if (deflated[events])
+            assert_true(event.len == n && memcmp(event.data, payload, n) == 0);
+          else
+            assert_true(event.len == 5 && memcmp(event.data, "plain", 5) == 0);
+          events++;
+        }
+        memmove(input, input + used, have - used);
+        have -= used;
+        if (result == WS_MORE) break;
+      }
+    }
+    assert_int_equal(events, 5);
+    ws_reader_fini(&r);
+    clear(&b);
+  }
+}
+
+static void the_first_bit_anywhere_else_is_an_error(void **state) {
+  (void)state;
+  static const struct {
+    unsigned first;
+    bool has_deflate, is_inside;
+  } wrong[] = {
+      {FINAL | 0x40 | WS_TEXT, false, false},       {FINAL | 0x20 | WS_TEXT, true, false},
+      {FINAL | 0x10 | WS_TEXT, true, false},        {FINAL | 0x60 | WS_TEXT, true, false},
+      {FINAL | 0x40 | WS_PING, true, false},        {FINAL | 0x40 | WS_CLOSE, true, false},
+      {FINAL | 0x40 | WS_CONTINUATION, true, true},
+  };
+  for (size_t i = 0; i < COUNT(wrong); i++) {
+    struct bytes b = {0};
+    struct ws_reader r = {.has_deflate = wrong[i].has_deflate};
+    struct ws_event event;
+    size_t used;
+    if (wrong[i].is_inside) add_frame(&b, 0x40 | WS_TEXT, SHORTEST, "x", 1, 0);
+    add_frame(&b, wrong[i].first, SHORTEST, "", 0, 0);
+    assert_int_equal(ws_next(&r, &usual, b.data, b.n, &used, &event), WS_BAD);
+    assert_int_equal(event.code, WS_PROTOCOL_ERROR);
+    ws_reader_fini(&r);
+    clear(&b);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_sequence_has_its_events),
@@ -921,6 +1000,8 @@ int main(void) {
       cmocka_unit_test(a_reason_is_cut_between_characters),
       cmocka_unit_test(heads_are_written),
       cmocka_unit_test(wslay_reads_the_same),
+      cmocka_unit_test(the_first_bit_marks_a_message_when_it_was_agreed_to),
+      cmocka_unit_test(the_first_bit_anywhere_else_is_an_error),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
