@@ -239,6 +239,7 @@ end
 ---@class perigee.Record what C and the other parts know of a consumer
 ---@field class perigee.Consumer
 ---@field app string
+---@field generation? integer of the app's code
 ---@field file string of the app
 ---@field path string
 ---@field place string where it was declared
@@ -592,7 +593,7 @@ function Consumer:extend(given)
   for key, value in pairs(parent.options) do all[key] = value end
   for key, value in pairs(given) do all[key] = value end
   all.middleware = given.middleware or {}
-  local class = M.new(all, { name = parent.app, file = parent.file }, parent.is_plain)
+  local class = M.new(all, { name = parent.app, file = parent.file, generation = parent.generation }, parent.is_plain)
   local record = records[class]
   record.place = place(2, record.file)
   for key, value in pairs(self) do class[key] = value end
@@ -678,6 +679,7 @@ function M.new(given, app, is_plain)
   local record = {
     class = class,
     app = app.name,
+    generation = app.generation,
     file = app.file,
     path = given.path or "/" .. app.name,
     place = place(3, app.file),

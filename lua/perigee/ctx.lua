@@ -123,7 +123,10 @@ function M.metatable(record)
     end,
     in_batch = function(self) return self[BITS] & E.BATCH ~= 0 end,
     log = function(self)
-      return log.new { app = record.app, path = record.path, method = self[METHOD], conn = ("%x"):format(self[CONN]) }
+      return log.new {
+        app = record.app, generation = record.generation, path = record.path, method = self[METHOD],
+        conn = ("%x"):format(self[CONN]),
+      }
     end,
   }
   return {

@@ -91,7 +91,8 @@ local fields = {
   end,
   log = function(self, record)
     return log.new {
-      app = record.app, path = self[ENTRY].path, method = self[METHOD], conn = ("%x"):format(self[CONN]),
+      app = record.app, generation = record.generation, path = self[ENTRY].path, method = self[METHOD],
+      conn = ("%x"):format(self[CONN]),
     }
   end,
   method = function(self) return self[METHOD] end,

@@ -41,7 +41,7 @@ function M.for_app(app)
     all = wait.all,
     await = wait.await,
     --- Log lines that name the app.
-    log = log.new { app = app.name },
+    log = log.new { app = app.name, generation = app.generation },
     kick = user.kick,
     session = { find = session.find },
     password = { hash = password.hash, verify = password.verify },

@@ -57,6 +57,8 @@ struct reload {
   uint64_t us, step_us; /* longest time a worker was held: in all steps, in this one */
   uint32_t connections;
   char *app, *error; /* what went wrong in this attempt */
+  bool is_of_worker; /* in this one: */
+  unsigned failed_worker;
   /* of the work, which runs on another thread */
   struct bundle *read;
   char read_error[1024];
@@ -144,6 +146,7 @@ static void log_failure(struct reload *r) {
   struct log_line l;
   if (!log_begin(&l, LOG_ERROR, "reload failed, the old version serves on")) return;
   if (r->app) log_str(&l, "app", r->app);
+  if (r->n > 1 && r->is_of_worker) log_uint(&l, "worker", r->failed_worker);
   log_block(&l, "error", r->error, strlen(r->error));
   log_end(&l);
 }
@@ -300,6 +303,8 @@ static void on_answer(void *owner, struct mail *mail) {
   if (!a->is_ok && !r->error) {
     r->error = a->error;
     r->app = a->app;
+    r->is_of_worker = true;
+    r->failed_worker = a->worker;
     a->error = a->app = NULL;
   }
   reload_answer_free(a);
@@ -406,6 +411,7 @@ static void begin(struct reload *r, bool is_careful) {
   r->attempt++;
   r->is_careful = is_careful;
   r->is_asked = r->is_noticed = false;
+  r->is_of_worker = false;
   r->us = 0;
   r->began = uv_hrtime();
   check(uv_queue_work(r->loop, &r->work, read_files, on_read) == 0);

@@ -1,5 +1,6 @@
 """Reload: new code takes over while connections stay, or the old code serves on."""
 import os
+import re
 import shutil
 import signal
 import socket
@@ -244,6 +245,7 @@ def test_error_on_the_second_worker_only(crowd, tmp_path):
         + 'perigee.spawn(function() perigee.log:info("spawned") end)'
     server.write("a/init.lua", app("two", fail))
     fails(server, "a/init.lua", "not here")
+    assert re.search("reload failed.* worker=[12]", server.log)
     assert path.read_text() == "xxx"
     assert versions(sockets) == {"one"}
     assert not server.log_lines(r"Z info\s+spawned") and len(server.log_lines("reload failed")) == 1
