@@ -12,6 +12,7 @@ local cookie = require("perigee.cookie")
 local core = require("perigee.core")
 local errors = require("perigee.errors")
 local reserved = require("perigee.reserved")
+local scope = require("perigee.scope")
 local state = require("perigee.state")
 
 local M = {}
@@ -130,6 +131,17 @@ local function is_id(text)
   return type(text) == "string" and #text == ID_LEN and not text:find("[^%w_-]")
 end
 
+--- The scope of an instance. Read for this once unless the app has asked for it already: the tables of a
+--- whole head are much to keep for as long as a WebSocket is open.
+---@param instance perigee.Instance
+---@return perigee.Scope?
+local function facts_of(instance)
+  local known = rawget(instance, "scope")
+  if known then return known end
+  local head = rawget(instance, "_head") or core.head(instance._conn)
+  return head and scope.read(head, instance._record.path)
+end
+
 --- The visitor behind an instance.
 ---@param instance perigee.Instance
 ---@return perigee.Visitor
@@ -140,7 +152,7 @@ function M.visitor(instance)
   local number = is_http and core.request_number(conn) or nil
   visitor = number and over_http[conn]
   if not visitor or visitor.number ~= number then
-    local facts = instance.scope
+    local facts = facts_of(instance)
     local is_secure = facts ~= nil and (facts.scheme == "https" or facts.scheme == "wss")
     visitor = { conn = conn, is_http = is_http, is_secure = is_secure, number = number }
     local given = facts and cookie.find(facts.headers.cookie, cookie_name(is_secure))
