@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* memory.c -- Lua's memory: a cap, and a cache of small blocks in front of malloc.
  *
- * A call makes and drops a handful of small objects, and Lua's collector frees them by the hundred:
- * far more at a time than malloc's own cache of seven per size holds. Lua tells the size of what it
- * frees, so a list per size is all it takes. The lists are short enough not to hold a burst's
- * memory for ever. */
+ * A call makes and drops a handful of small objects, and Lua's collector frees them by the ten
+ * thousand: far more at a time than malloc's own cache of seven per size holds, and what goes back
+ * to malloc's bins comes out of them slowly. Lua tells the size of what it frees, so a list per
+ * size is all it takes. A list holds what a cycle of a busy worker frees, and no burst's memory for
+ * ever. */
 #include "bridge/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CACHED_MAX = 1024 }; /* blocks per size */
+enum { CACHED_BYTES = 1024 * 1024 }; /* per size: 16 MiB in all */
 
 struct memory_block {
   struct memory_block *next;
@@ -32,7 +33,7 @@ static inline void *take(struct memory *m, size_t size) {
 
 static inline void give(struct memory *m, void *p, size_t size) {
   unsigned class = class_of(size);
-  if (class >= MEMORY_CLASSES || m->n_cached[class] == CACHED_MAX) {
+  if (class >= MEMORY_CLASSES || m->n_cached[class] * (class + 1) >= CACHED_BYTES / MEMORY_GRAIN) {
     free(p);
     return;
   }

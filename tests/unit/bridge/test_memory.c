@@ -8,7 +8,7 @@
 #include <lauxlib.h>
 #include <lualib.h>
 
-enum { PLENTY = 1 << 30, CACHED_MAX = 1024 };
+enum { PLENTY = 1 << 30, CACHED_MAX = 1024 * 1024 / 32 }; /* blocks of 32 bytes */
 
 static void *make(struct memory *m, size_t size) {
   void *p = memory_allocate(m, NULL, LUA_TSTRING, size); /* old_size is a type then */
