@@ -4,6 +4,7 @@ local app = require("perigee.app")
 local bytecode = require("perigee.bytecode")
 local core = require("perigee.core")
 local report = require("perigee.report")
+local secret = require("perigee.secret")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -346,6 +347,7 @@ end
 function M.run(dir, options)
   local self = setmetatable({ problems = {}, sources = {}, texts = {}, seen = {}, threaded = {} }, Checking)
   report.know(self.texts)
+  secret.forget_others() -- nothing is kept of what is not served
   local checked = { problems = self.problems, apps = {}, n_apps = 0, n_files = 0 }
   local ok, places = pcall(app.find, dir)
   if not ok then

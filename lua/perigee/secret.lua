@@ -58,7 +58,7 @@ function M.key()
   return key
 end
 
---- A key for this process alone: for tests.
+--- A key for this process alone: for tests, and for `perigee check`.
 function M.forget_others()
   key = core.random_id(32)
 end

@@ -2,6 +2,7 @@
 --- value where it came from, and of all that is wrong which line says so.
 local config = require("perigee.config")
 local configfile = require("perigee.configfile")
+local project = require("perigee.project")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -154,6 +155,19 @@ local function find_file(given)
   return uv.fs_stat(path) and path or nil
 end
 
+--- What "auto" is for this project.
+---@param settings perigee.Settings
+---@param environ table<string, string>
+local function settle_project(settings, environ)
+  local values, sources = settings.values, settings.sources
+  if values.state == "auto" then
+    local folder, source = project.state(values.apps, environ)
+    values.state = folder or "auto"
+    if sources.state == "default" then sources.state = source end
+  end
+  if values.session_cookie == "auto" then values.session_cookie = project.cookie(values) end
+end
+
 --- Settles all settings. Returns nil and all that is wrong when something is.
 ---@param given perigee.Given
 ---@return perigee.Settings? settings
@@ -187,6 +201,7 @@ function M.resolve(given)
       settings.values[name], settings.sources[name] = flag.value, source
     end
   end
+  settle_project(settings, given.environ)
   for _, key in ipairs(config.keys) do
     local value = settings.values[key.name]
     if key.type == "secret" and value ~= key.default then settings.secrets[#settings.secrets + 1] = value end

@@ -1,21 +1,13 @@
 --- The state folder: what outlives the process lies there, for its owner's eyes only.
 local core = require("perigee.core")
+local project = require("perigee.project")
 local uv = require("luv")
 
 local M = {}
 
---- Where it is, unless --state says otherwise. systemd names one in STATE_DIRECTORY.
----@return string?
-local function default()
-  local given = os.getenv("STATE_DIRECTORY")
-  if given and given ~= "" then return given:match("^[^:]+") end
-  local base, home = os.getenv("XDG_STATE_HOME"), os.getenv("HOME")
-  if base and base:sub(1, 1) == "/" then return base .. "/perigee" end
-  if home and home:sub(1, 1) == "/" then return home .. "/.local/state/perigee" end
-end
-
 ---@param path string
 ---@return string? err
+---@return boolean? is_new
 local function make(path)
   if uv.fs_stat(path) then return end
   local parent = path:match("^(.+)/[^/]+$")
@@ -25,22 +17,47 @@ local function make(path)
   end
   local ok, err, code = uv.fs_mkdir(path, 448) -- 0700
   if not ok and code ~= "EEXIST" then return err end
+  return nil, ok ~= nil
+end
+
+--- Projects had one folder together once, the one above: it is not taken over, as nobody knows whose it is.
+---@param path string
+local function tell_of_older(path)
+  local above = path:match("^(.+)/[^/]+$")
+  if not above or not uv.fs_stat(above .. "/sessions.sqlite") and not uv.fs_stat(above .. "/secret") then return end
+  core.log("warn", "sessions and the key for tokens of an older version are not used: they belong to all projects", {
+    there = above, used = path, ["to_take_them"] = "stop the server, move sessions.sqlite* and secret there, "
+      .. "and set session_cookie = \"perigee_session\"",
+  })
+end
+
+--- Another project's server that runs on the same folder is told of: each is signed in at the other.
+---@param path string
+local function claim(path)
+  local apps = core.setting("apps")
+  local other = apps and core.claim_state(path, project.of(apps))
+  if not other then return end
+  core.log("warn", "another project uses the same state folder: whoever is signed in there is signed in here", {
+    state = path, other = other, cure = "give each its own with --state DIR, or none, and it has one",
+  })
 end
 
 --- The folder, made when it is not there. Raises when that cannot be done.
 ---@return string
 function M.folder()
-  local path = core.setting("state") or default()
+  local path = core.setting("state")
   if not path then
     error("there is no folder for what must be kept: HOME is not set; name one with --state DIR", 0)
   end
   path = path:gsub("(.)/+$", "%1")
-  local err = make(path)
+  local err, is_new = make(path)
   local stat = not err and uv.fs_stat(path)
   if err or not stat or stat.type ~= "directory" then
     error(("the state folder %s cannot be made: %s; name another with --state DIR"):format(
       path, err or "it is no folder"), 0)
   end
+  if is_new then tell_of_older(path) end
+  claim(path)
   return path
 end
 

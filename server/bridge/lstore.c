@@ -4,11 +4,13 @@
 
 #include "base/mem.h"
 #include "bridge/host.h"
+#include "hub/claim.h"
 #include "hub/redis_sessions.h"
 #include "hub/sqlite.h"
 #include "wire/digest.h"
 
 #include <lauxlib.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 static const char metatable[] = "perigee.store_job";
@@ -130,6 +132,18 @@ int l_store_save(lua_State *L) {
 int l_store_destroy(lua_State *L) {
   metric_add(&host_of(L)->worker.metrics.session_saves, 1);
   return post(L, push_job(L, STORE_DESTROY));
+}
+
+int l_claim_state(lua_State *L) {
+  static atomic_flag is_claimed = ATOMIC_FLAG_INIT; /* of all workers one does */
+  const char *folder = luaL_checkstring(L, 1), *project = luaL_checkstring(L, 2);
+  char *other;
+  if (atomic_flag_test_and_set(&is_claimed)) return 0;
+  claim_take(folder, project, &other); /* the descriptor stays open as long as the process lives */
+  if (!other) return 0;
+  lua_pushstring(L, other);
+  free(other);
+  return 1;
 }
 
 void lstore_mail(struct host *h, struct mail *mail) {

@@ -8,9 +8,9 @@
 
 /* lstore.c -- the session store for Lua. For Lua: core.*
  *
- * Each function but the first begins a job and returns it, or nil when the store takes no more; the
- * wait is woken when the job is done, and calling it then tells what came of it. Ids are texts that
- * visitors hold; the store sees their digests. Times are seconds since 1970. */
+ * Each store function but the first begins a job and returns it, or nil when the store takes no
+ * more; the wait is woken when the job is done, and calling it then tells what came of it. Ids are
+ * texts that visitors hold; the store sees their digests. Times are seconds since 1970. */
 
 struct host;
 
@@ -25,6 +25,10 @@ int l_store_load(lua_State *L);
 int l_store_save(lua_State *L);
 /* store_destroy(task, wait, id, now): as store_save. */
 int l_store_destroy(lua_State *L);
+
+/* claim_state(folder, project): this process uses a state folder for a project, from the first such
+ * call until its end. The name of another project whose server does, or nil. Begins no job. */
+int l_claim_state(lua_State *L);
 
 /* A job has come back: wakes its task. Owns the mail. */
 void lstore_mail(struct host *h, struct mail *mail);

@@ -242,14 +242,15 @@ static int l_count(lua_State *L) {
 
 /* setting(name): what the operator decided; nil when that is "auto", or when nothing is served. */
 static int l_setting(lua_State *L) {
-  static const char *const names[] = {"sessions", "session_cookie", "session_ttl",
-                                      "state",    "secret",         NULL};
+  static const char *const names[] = {"sessions", "session_cookie", "session_ttl", "state",
+                                      "secret",   "apps",           NULL};
   const struct settings *s = host_of(L)->settings;
   int which = luaL_checkoption(L, 1, NULL, names);
   const char *text = which == 0   ? s->sessions
                      : which == 1 ? s->session_cookie
                      : which == 3 ? s->state
                      : which == 4 ? s->secret
+                     : which == 5 ? s->apps
                                   : NULL;
   if (which == 2 && s->session_ttl)
     lua_pushinteger(L, (lua_Integer)s->session_ttl);
@@ -310,6 +311,7 @@ static const luaL_Reg core[] = {
     {"blocking", l_blocking},
     {"blocking_forget", l_blocking_forget},
     {"cancel", l_cancel},
+    {"claim_state", l_claim_state},
     {"close", l_close},
     {"conn_facts", l_conn_facts},
     {"conns", l_conns},

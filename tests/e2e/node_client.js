@@ -148,7 +148,7 @@ const talks = {
     const second = await open({ headers });
     n.push(await second.call("push", "list", 3));
     second.ws.close();
-    return { cookie: line.startsWith("perigee_session="), n, again: Boolean(lines) };
+    return { cookie: line.startsWith("perigee_session_"), n, again: Boolean(lines) };
   },
 };
 

@@ -1,5 +1,6 @@
 """Sessions and users with real cookies, restarts, and a store that fails."""
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -63,7 +64,7 @@ def test_one_session_for_http_and_websocket(everything):
     ann, bob = Visitor(everything), Visitor(everything)
     assert ann.call("get", "name") is None and ann.cookie is None
     ann.call("set", "name", "Ann")
-    assert re.fullmatch(r"perigee_session=[\w-]{43}; Path=/; Max-Age=1209600; HttpOnly; SameSite=Lax", ann.set_cookie)
+    assert re.fullmatch(r"perigee_session_[\da-f]{16}=[\w-]{43}; Path=/; Max-Age=1209600; HttpOnly; SameSite=Lax", ann.set_cookie)
     bob.call("set", "name", "Bob")
     with ann.socket() as ws:
         assert ws.opening["Set-Cookie"] is None
@@ -128,7 +129,7 @@ def test_cookies_of_every_kind_are_anonymous_visitors(everything):
     other = Visitor(everything)
     other.call("set", "a", 2)
     for cookie in [
-        "perigee_session=", "perigee_session", "=", ";;;", f"{name}={value[:-1]}", f"{name}={value}x", f"{name}=%41{value[1:]}",
+        f"{name}=", name, "=", ";;;", f"{name}={value[:-1]}", f"{name}={value}x", f"{name}=%41{value[1:]}",
         f"{name}=\"{value}\"", f"{name}={value}; {name}={value}", f"{ann.cookie}; {other.cookie}", f"x{name}={value}",
         f"__Host-{name}={value}", f"{name}={'A' * 43}", f"{name}={'é' * 20}", f"{name}={'A' * 15000}",
         "; ".join(f"c{i}={i}" for i in range(1000)), "%zz=%; %00=%ff", " " * 15000 + "x",
@@ -150,11 +151,11 @@ def test_behind_https_the_cookie_is_bound_to_the_host(serve):
     https = {"X-Forwarded-Proto": "https"}
     ann = Visitor(server)
     ann.call("set", "a", 1, headers=https)
-    assert re.fullmatch(r"__Host-perigee_session=[\w-]{43}; Path=/; Max-Age=1209600; HttpOnly; SameSite=Lax; Secure", ann.set_cookie)
+    assert re.fullmatch(r"__Host-perigee_session_[\da-f]{16}=[\w-]{43}; Path=/; Max-Age=1209600; HttpOnly; SameSite=Lax; Secure", ann.set_cookie)
     assert ann.call("get", "a", headers=https) == 1
     assert ann.call("get", "a") is None  # over plain HTTP that name means nothing
-    value = ann.cookie.split("=")[1]
-    planted = Visitor(server, f"perigee_session={value}")
+    name, value = ann.cookie.split("=")
+    planted = Visitor(server, f"{name.removeprefix('__Host-')}={value}")
     assert planted.call("get", "a", headers=https) is None
 
 
@@ -299,6 +300,85 @@ def test_every_answered_save_survives_kill_9(tmp_path):
         for thread in threads:
             thread.join(PATIENCE)
     assert saves == 4 * (KILLS - 1)
+
+
+# ---- projects ---------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def two_projects(tmp_path, *flags, verb="serve", **env):
+    """Servers of two projects of one user, with one home."""
+    env = {"XDG_STATE_HOME": "", "HOME": str(tmp_path / "home"), **env}
+    folders = [apps_folder(tmp_path / name / "apps", ["visits"]) for name in ("shop", "admin")]
+    with Server(folders[0], *flags, verb=verb, env=env) as shop, Server(folders[1], *flags, verb=verb, env=env) as admin:
+        yield shop, admin
+
+
+@pytest.mark.parametrize("verb", ["serve", "dev"])
+def test_two_projects_of_one_user_share_nothing(tmp_path, verb):
+    with two_projects(tmp_path, verb=verb) as (shop, admin):
+        ann = Visitor(shop)
+        ann.call("sign_in", "root")
+        ticket = ann.call("ticket", "root", 60)
+        name, value = ann.cookie.split("=")
+        other = Visitor(admin)
+        other.call("set", "a", 1)
+        assert other.cookie.split("=")[0] != name  # a browser would send it to both ports
+        assert other.call("who") is None
+        for cookie in (f"{name}={value}", f"{other.cookie.split('=')[0]}={value}", f"perigee_session={value}"):
+            assert Visitor(admin, cookie).call("who") is None
+        door = Visitor(admin, path="/visits/token")
+        assert door.ask("who", headers={"Authorization": f"Bearer {ticket}"})["error"]["code"] == -32004
+        assert not shop.log_lines("another project") and not admin.log_lines("another project")
+
+
+def test_a_project_keeps_its_own_from_dev_to_serve(tmp_path):
+    env = {"XDG_STATE_HOME": "", "HOME": str(tmp_path / "home")}
+    project = tmp_path / "shop"
+    apps = apps_folder(project / "apps", ["visits"])
+    (tmp_path / "link").symlink_to(project)
+    cookie = ticket = None
+    for verb, folder in [("serve", apps), ("dev", project), ("serve", tmp_path / "link/apps"), ("dev", apps)]:
+        with Server(folder, verb=verb, env=env) as server:
+            ann = Visitor(server, cookie)
+            if cookie is None:
+                ann.call("sign_in", "ann")
+                ticket, cookie = ann.call("ticket", "ann", 60), ann.cookie
+            assert ann.call("who") == "ann"
+            door = Visitor(server, path="/visits/token")
+            assert door.call("who", headers={"Authorization": f"Bearer {ticket}"}) == "ann"
+    shown = run("config", "state", "session_cookie", "--apps", apps, env=env).stdout
+    state = next((tmp_path / "home/.local/state/perigee").iterdir())
+    assert str(state) in shown and cookie.split("=")[0] in shown
+
+
+def test_two_projects_on_one_state_folder_are_told_of(tmp_path):
+    state = tmp_path / "state"
+    with two_projects(tmp_path, "--state", str(state), "--workers", "2") as (shop, admin):
+        line = admin.wait_log("another project uses the same state folder.*")[0]
+        assert str(state) in line and str(tmp_path / "shop/apps") in line and "--state" in line
+        assert len(admin.log_lines("another project")) == 1 and not shop.log_lines("another project")
+        ann = Visitor(shop)
+        ann.call("sign_in", "root")
+        assert Visitor(admin, ann.cookie).call("who") == "root"  # who says so has it so
+        with Server(shop.apps, "--state", str(state)) as again:
+            assert not again.log_lines("another project")
+    with Server(tmp_path / "admin/apps", "--state", str(state)) as alone:
+        assert not alone.log_lines("another project")
+
+
+def test_the_state_of_an_older_version_is_not_taken_over(tmp_path):
+    old = tmp_path / "home/.local/state/perigee"
+    old.mkdir(parents=True)
+    (old / "secret").write_text("x" * 43)
+    with two_projects(tmp_path) as (shop, admin):
+        for server in (shop, admin):
+            line = server.wait_log("of an older version are not used.*")[0]
+            assert str(old) in line and "session_cookie" in line
+        Visitor(shop).call("ticket", "ann", 60)
+        new = next(path for path in old.iterdir() if path.name.startswith("shop-"))
+        assert (new / "secret").read_text() != "x" * 43
+    with Server(tmp_path / "shop/apps", env={"XDG_STATE_HOME": "", "HOME": str(tmp_path / "home")}) as again:
+        assert not again.log_lines("older version")  # once is enough
 
 
 # ---- a store that fails -----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 --- Settings: values with units, perigee.conf.lua in its sandbox, and what wins.
 local config = require("perigee.config")
+local project = require("perigee.project")
 local rig = require("tests.spec.support.rig")
 local settings = require("perigee.settings")
 
@@ -302,6 +303,7 @@ return {
     assert.is_nil(problems)
     local expected = config.defaults()
     expected.apps = folder .. "/apps"
+    expected.session_cookie = project.cookie(expected) -- "auto" is one for where the sessions are
     assert.same(expected, found.values)
   end)
 end)

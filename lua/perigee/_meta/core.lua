@@ -358,7 +358,7 @@ function core.answer_lines(conn, lines) end
 function core.request_number(conn) end
 
 --- A setting as the operator gave it.
----@param name "sessions"|"session_cookie"|"session_ttl"|"state"|"secret"
+---@param name "sessions"|"session_cookie"|"session_ttl"|"state"|"secret"|"apps"
 ---@return string|integer|nil
 function core.setting(name) end
 
@@ -366,6 +366,13 @@ function core.setting(name) end
 ---@param where string a file, or ":memory:"; of Redis the prefix of keys, a space and the URL
 ---@param is_redis? boolean
 function core.store_open(where, is_redis) end
+
+--- This process uses a state folder for a project, from the first such call until its end. The name of
+--- another project whose server does so too, if any.
+---@param folder string
+---@param project string
+---@return string?
+function core.claim_state(folder, project) end
 
 --- Each of these begins a job; the wait is woken when it is done, and then job() tells: true and, for
 --- load, the fields as JSON by key and whether the session's end was moved; or false and "absent" or
