@@ -25,7 +25,7 @@ function M.add(conn, name, meta)
       error(("group_add: the meta has %d bytes as JSON, at most %d are kept"):format(#text, META_MAX), 3)
     end
   end
-  local joined, wait = core.group_add(conn, name, text)
+  local joined, wait = core.group_add(conn, name, text, true)
   if wait then core.park(core.layer_timeout, wait) end
   return joined
 end

@@ -32,10 +32,10 @@ static const char *check_group(lua_State *L, int index, size_t *n) {
 
 /* ---- waits ----------------------------------------------------------------------------------- */
 
-/* The next wait of the running task; task 0 when none runs: while apps are loaded. */
+/* A new wait of the running task; task 0 while apps are loaded, when nothing can wait. */
 static struct waiter open_wait(lua_State *L) {
   struct host *h = host_of(L);
-  if (!h->tasks.running) return (struct waiter){0};
+  if (!h->tasks.running || h->is_loading) return (struct waiter){0};
   int top = lua_gettop(L);
   l_wait_open(L);
   struct waiter waiter = {.task = (uint64_t)lua_tointeger(L, -2),
@@ -53,8 +53,9 @@ int l_group_add(lua_State *L) {
   size_t n, n_meta = 0;
   const char *name = check_group(L, 2, &n);
   const char *meta = luaL_optlstring(L, 3, "", &n_meta);
+  bool waits = lua_toboolean(L, 4) && layer_broker(h->layer);
   if (!conn) return return_bool(L, false);
-  struct waiter waiter = layer_broker(h->layer) ? open_wait(L) : (struct waiter){0};
+  struct waiter waiter = waits ? open_wait(L) : (struct waiter){0};
   struct topic *topic = groups_add(&h->groups, conn, name, n, meta, n_meta);
   lua_pushboolean(L, topic != NULL);
   if (!topic || !waiter.task || atomic_load(&topic->is_subscribed)) return 1;

@@ -12,8 +12,9 @@ struct parcel;
  * What has to be asked for elsewhere returns the number of a wait of the running task, to be given
  * to park(); the waker passes what the function says. */
 
-/* group_add(conn, name[, meta]): joins, or changes its meta, a JSON text. Returns whether it
- * joined, and a wait when messages of other machines arrive only after it (nothing is passed). */
+/* group_add(conn, name[, meta[, waits]]): joins, or changes its meta, a JSON text. Returns whether
+ * it joined, and, if the caller waits, a wait when messages of other machines arrive only after it
+ * (nothing is passed). */
 int l_group_add(lua_State *L);
 /* group_discard(conn, name): true when it was a member. */
 int l_group_discard(lua_State *L);

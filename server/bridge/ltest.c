@@ -45,7 +45,8 @@ static int l_settle(lua_State *L) {
   h->quiet_wait = (uint32_t)lua_tointeger(L, 2);
   h->quiet_activity = UINT64_MAX;
   worker_hurry(&h->worker);
-  lua_settop(L, 0);
+  lua_pushnil(L);
+  lua_replace(L, 1); /* nil, the wait's number: as park takes them */
   return l_park(L);
 }
 

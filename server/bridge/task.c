@@ -232,10 +232,8 @@ struct task *task_begin(struct host *h, const struct task_kind *kind) {
   t->kind = kind;
   t->serial = ++h->tasks.serial;
   t->state = TASK_READY;
-  t->has_waited = t->is_failing = t->is_early = false;
+  t->has_waited = t->is_failing = t->is_open = t->is_early = false;
   t->stop = STOP_NOT;
-  t->path = NULL;
-  t->conn = 0;
   t->path = NULL;
   t->conn = 0;
   t->next = NULL;
@@ -248,6 +246,12 @@ void task_names(struct task *t, const char *path, uint64_t conn) {
   t->conn = conn;
 }
 
+/* What came before the task parked, and was not asked for. */
+static void drop_early(struct task *t) {
+  if (t->is_early) luaL_unref(t->host->L, LUA_REGISTRYINDEX, t->early);
+  t->is_early = false;
+}
+
 /* The code is done: back to the free list, or gone when there are enough. */
 static void task_end(struct task *t) {
   struct host *h = t->host;
@@ -255,11 +259,10 @@ static void task_end(struct task *t) {
   deadline_unset(&h->worker.deadlines, &t->deadline);
   deadline_unset(&h->worker.deadlines, &t->limit);
   if (t->kind->released) t->kind->released(t);
-  if (t->is_early) luaL_unref(h->L, LUA_REGISTRYINDEX, t->early);
+  drop_early(t);
   if (t->is_failing) luaL_unref(h->L, LUA_REGISTRYINDEX, t->failure);
-  t->is_early = t->is_failing = false;
+  t->is_open = t->is_failing = false;
   t->state = TASK_FREE;
-  t->wait++;
   if (!t->co || ts->n_free >= FREE_MAX) {
     luaL_unref(h->L, LUA_REGISTRYINDEX, t->anchor);
     ts->slots[t->slot] = NULL;
@@ -493,7 +496,7 @@ bool tasks_turn(struct host *h) {
 static void on_deadline(struct deadline *d) {
   struct task *t = task_of_deadline(d);
   check(t->state == TASK_WAITING);
-  t->wait++; /* who wakes it now is too late */
+  t->is_open = false; /* who wakes it now is too late */
   lua_pushboolean(t->co, 0);
   make_ready(t, 1);
 }
@@ -533,7 +536,7 @@ void task_stop(struct task *t, enum task_stop why, double seconds) {
   t->stop_seconds = seconds;
   if (why == STOP_TIMEOUT) metric_add(&t->host->worker.metrics.call_timeouts, 1);
   if (t->state != TASK_WAITING) return; /* told when it waits */
-  t->wait++;
+  t->is_open = false;
   make_ready(t, 0);
 }
 
@@ -568,17 +571,6 @@ int l_is_stopping(lua_State *L) {
   return 1;
 }
 
-int l_wait_open(lua_State *L) {
-  struct task *t = running_task(L);
-  if (t->is_early) {
-    luaL_unref(L, LUA_REGISTRYINDEX, t->early);
-    t->is_early = false;
-  }
-  lua_pushinteger(L, (lua_Integer)task_id(t));
-  lua_pushinteger(L, t->wait);
-  return 2;
-}
-
 /* After the wait: what whoever woke us passed lies on the stack. */
 static int parked(lua_State *L, int status, lua_KContext ctx) {
   /* a coroutine of the app's own may have been resumed by another task than the one it waited for,
@@ -611,26 +603,49 @@ static void begin_limit(lua_State *L, struct task *t) {
   deadline_set(&w->deadlines, &t->limit, worker_now(w) + milliseconds(t->stop_seconds));
 }
 
+/* The only place where a wait gets its number, which no other of this task ever has: so it does not
+ * matter whether the one before was parked on, ended, or given up and never closed. */
+static void open_wait(lua_State *L, struct task *t) {
+  if (!can_yield(t))
+    luaL_error(L, "cannot wait here: a C function (a metamethod's, table.sort's or "
+                  "string.gsub's callback) is in between");
+  drop_early(t);
+  t->wait++;
+  t->is_open = true;
+}
+
+int l_wait_open(lua_State *L) {
+  struct task *t = running_task(L);
+  open_wait(L, t);
+  lua_pushinteger(L, (lua_Integer)task_id(t));
+  lua_pushinteger(L, t->wait);
+  return 2;
+}
+
+/* The wait was over before it began: returns what its waker passed. */
+static int take_early(lua_State *L, struct task *t) {
+  lua_Integer n = 0;
+  lua_settop(L, 0);
+  bool has_values = lua_rawgeti(L, LUA_REGISTRYINDEX, t->early) == LUA_TTABLE;
+  drop_early(t);
+  if (has_values) n = (lua_rawgeti(L, 1, 0), lua_tointeger(L, -1));
+  lua_settop(L, 1);
+  lua_pushboolean(L, 1);
+  luaL_checkstack(L, (int)n, "too many values");
+  for (lua_Integer i = 1; i <= n; i++) lua_rawgeti(L, 1, i);
+  return 1 + (int)n;
+}
+
 int l_park(lua_State *L) {
   struct task *t = running_task(L);
   bool has_deadline = !lua_isnoneornil(L, 1);
   lua_Number seconds = has_deadline ? luaL_checknumber(L, 1) : 0;
   if (t->stop != STOP_NOT) return raise_stop(L, t);
-  if (!lua_isnoneornil(L, 2) && (uint32_t)luaL_checkinteger(L, 2) != t->wait) {
-    if (!t->is_early) return luaL_error(L, "this wait is over");
-    lua_settop(L, 0);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, t->early);
-    luaL_unref(L, LUA_REGISTRYINDEX, t->early);
-    t->is_early = false;
-    lua_Integer n = (lua_rawgeti(L, 1, 0), lua_tointeger(L, -1));
-    lua_pushboolean(L, 1);
-    luaL_checkstack(L, (int)n, "too many values");
-    for (lua_Integer i = 1; i <= n; i++) lua_rawgeti(L, 1, i);
-    return 1 + (int)n;
-  }
-  if (!can_yield(t))
-    return luaL_error(L, "cannot wait here: a C function (a metamethod's, table.sort's or "
-                         "string.gsub's callback) is in between");
+  if (lua_isnoneornil(L, 2))
+    open_wait(L, t);
+  else if ((uint32_t)luaL_checkinteger(L, 2) != t->wait || (!t->is_open && !t->is_early))
+    return luaL_error(L, "this wait is over");
+  if (t->is_early) return take_early(L, t);
   begin_limit(L, t);
   if (has_deadline) {
     struct worker *w = &t->host->worker;
@@ -766,31 +781,37 @@ int l_wrap(lua_State *L) {
 
 /* ---- waking ---------------------------------------------------------------------------------- */
 
-bool task_wake(struct host *h, uint64_t id, uint32_t wait) {
+/* The task that has that wait open: it is parked on it, or about to. NULL: the wait is over. */
+static struct task *find_open(struct host *h, uint64_t id, uint32_t wait) {
   struct task *t = task_find(h, id);
-  if (!t || t->wait != wait || t->state != TASK_WAITING) return false;
-  lua_pushboolean(t->co, 1);
-  t->wait++;
-  make_ready(t, 1);
+  return t && t->is_open && t->wait == wait ? t : NULL;
+}
+
+bool task_wake(struct host *h, uint64_t id, uint32_t wait) {
+  struct task *t = find_open(h, id, wait);
+  if (!t) return false;
+  t->is_open = false;
+  if (t->state == TASK_WAITING) {
+    lua_pushboolean(t->co, 1);
+    make_ready(t, 1);
+  } else {
+    t->early = LUA_REFNIL;
+    t->is_early = true;
+  }
   return true;
 }
 
 int l_wake(lua_State *L) {
-  struct host *h = host_of(L);
-  struct task *t = task_find(h, (uint64_t)luaL_checkinteger(L, 1));
-  uint32_t wait = (uint32_t)luaL_checkinteger(L, 2);
+  struct task *t =
+      find_open(host_of(L), (uint64_t)luaL_checkinteger(L, 1), (uint32_t)luaL_checkinteger(L, 2));
   int n = lua_gettop(L) - 2;
-  if (!t || t->wait != wait || t->state == TASK_READY) {
-    lua_pushboolean(L, 0);
-    return 1;
-  }
-  if (t->state == TASK_WAITING) {
+  if (t && t->state == TASK_WAITING) {
     if (!lua_checkstack(t->co, n + 1)) return luaL_error(L, "too many values");
     lua_pushboolean(t->co, 1);
     lua_xmove(L, t->co, n);
-    t->wait++;
+    t->is_open = false;
     make_ready(t, n + 1);
-  } else { /* it runs, and is about to park */
+  } else if (t) { /* it runs, and is about to park */
     lua_createtable(L, n, 1);
     lua_insert(L, 3);
     for (int i = n; i >= 1; i--) lua_rawseti(L, 3, i);
@@ -798,9 +819,9 @@ int l_wake(lua_State *L) {
     lua_rawseti(L, 3, 0);
     t->early = luaL_ref(L, LUA_REGISTRYINDEX);
     t->is_early = true;
-    t->wait++;
+    t->is_open = false;
   }
-  lua_pushboolean(L, 1);
+  lua_pushboolean(L, t != NULL);
   return 1;
 }
 

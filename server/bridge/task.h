@@ -18,8 +18,10 @@
  *    └──── returned, or failed and was reported ◀──────────────────────────────────────┘
  *
  * A task is one coroutine with a number. Whoever wants to wake it holds that number and the number
- * of the wait, never a pointer: a waker that comes too late finds neither. Waking only enqueues;
- * the worker's turn resumes, with no Lua on the C stack. Worker's thread only. */
+ * of the wait, never a pointer. Each wait that is opened gets a number of its own, also after one
+ * that was opened and never parked on: a waker that comes too late has an old number, and wakes
+ * nobody. Waking only enqueues; the worker's turn resumes, with no Lua on the C stack. Worker's
+ * thread only. */
 
 struct host;
 struct task;
@@ -55,13 +57,14 @@ struct task {
   int anchor;               /* registry reference of co */
   uint32_t slot;            /* in host->tasks */
   uint64_t serial;          /* of this use of the slot; part of the id */
-  uint32_t wait;            /* number of the wait that is open or comes next */
+  uint32_t wait;            /* number of the wait that was opened last */
   int n_args;               /* READY: values on co to resume it with */
   uint8_t state;            /* enum task_state */
   bool has_waited;          /* kind->waits was called */
   bool is_failing;          /* the second attempt runs */
+  bool is_open;             /* that wait: nobody has woken or ended it yet */
   bool is_early;            /* woken before it parked: early holds the values */
-  int early;                /* registry reference of a table */
+  int early;                /* registry reference of a table, or of nil: there are none */
   int failure;              /* is_failing: registry reference of {error, dead coroutine} */
   uint8_t stop;             /* enum task_stop: why it must end; told at its next wait */
   double stop_seconds;      /* the limit that it ran over */
@@ -137,7 +140,7 @@ void slice_watch_begin(struct host *h);
 void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now_ms, uint64_t warn_ms,
                       uint64_t stop_ms);
 
-/* Wakes a wait without values. False when it is over. */
+/* Wakes a wait without values, or before its task has parked on it. False when it is over. */
 bool task_wake(struct host *h, uint64_t id, uint32_t wait);
 
 /* For a kind's failed body: pushes the error and the dead coroutine (or nil) [-0, +2, m]. */
@@ -161,10 +164,12 @@ int task_callback(lua_State *L, int n_args, int n_results, int flags);
 
 /* spawn(fn, ...): a task for a Lua function, run on the next turn. Returns the task's id. */
 int l_spawn(lua_State *L);
-/* wait_open(): id of the running task and number of its next wait. Raises outside a task. */
+/* wait_open(): id of the running task and the number of a new wait, which ends the one before. To
+ * be opened before what will wake it begins. Raises where nothing can wait. */
 int l_wait_open(lua_State *L);
 /* park(seconds or nil[, wait]): waits until woken (true, values) or the time is over (false). With
- * the number from wait_open it returns at once when that wait was woken meanwhile. Yields. */
+ * the number from wait_open it returns at once when that wait was woken meanwhile; without one it
+ * is a wait that nobody can wake. Yields. */
 int l_park(lua_State *L);
 /* wake(task, wait, ...): true, or false when that wait is over. */
 int l_wake(lua_State *L);

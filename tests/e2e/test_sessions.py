@@ -557,3 +557,12 @@ def test_a_redis_that_refuses_is_named_at_start(tmp_path, redis):
     wrong = redis.url.replace("//", "//:not-this-one@")
     message = start_fails(tmp_path, "--sessions", wrong)
     assert "check user, password" in message and "not-this-one" not in message
+
+
+def test_handshakes_find_their_sessions_beside_a_redis_layer(serve, redis):
+    """A WebSocket joins its session's group, which Redis confirms later, while it waits for the store."""
+    server = serve(["visits"], "--layer", redis.url)
+    for _ in range(200):
+        with WebSocket(server, "/visits") as ws:
+            assert ws.call("get", "nothing") is None
+    assert server.metrics()["faults"] == 0

@@ -68,7 +68,8 @@ function core.spawn(fn, ...) end
 ---@param is_loading boolean
 function core.loading(is_loading) end
 
---- Id of the running task and the number of its next wait. Raises outside of a task.
+--- Id of the running task and the number of a new wait, which ends the one before. Raises where nothing
+--- can wait: outside of a task, or below a C function.
 ---@return perigee.Task task
 ---@return integer wait
 function core.wait_open() end
@@ -233,13 +234,15 @@ function core.sightings(watch, dropped) end
 
 -- ---- groups ---------------------------------------------------------------------------------------
 
---- Joins, or changes the meta. Returns a wait when messages of other machines arrive only after it.
+--- Joins, or changes the meta. For who waits it returns a wait when messages of other machines arrive
+--- only after it.
 ---@param conn perigee.Conn
 ---@param name string
 ---@param meta? string JSON
+---@param waits? boolean
 ---@return boolean joined
 ---@return integer? wait
-function core.group_add(conn, name, meta) end
+function core.group_add(conn, name, meta, waits) end
 
 ---@param conn perigee.Conn
 ---@param name string
