@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/streams.h"
 #include "bridge/command.h"
 #include "bridge/host.h"
 #include "bridge/reload.h"
@@ -14,6 +15,7 @@
 #include "net/remote.h"
 #include "wire/handshake.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,6 +137,7 @@ static void step_on(struct control *c, bool is_ok) {
 static void on_leave(uv_timer_t *timer) {
   (void)timer;
   log_say(LOG_ERROR, "a thread does not end (perigee.blocking, or a C library): leaving it behind");
+  streams_close();
   _exit(1);
 }
 
@@ -155,6 +158,7 @@ static void on_signal(uv_signal_t *handle, int signal) {
 
 static void on_watchdog(uv_timer_t *timer) {
   struct control *c = timer->data;
+  log_tell_suppressed(false);
   for (unsigned i = 0; i < c->n; i++)
     slice_watch_tick(&c->crews[i].host, c->crews[i].thread, uv_now(&c->loop),
                      c->settings.slice_warn_ms, c->settings.slice_stop_ms);
@@ -329,6 +333,7 @@ static bool run_crews(struct control *c) {
   if (c->watch) watch_free(c->watch);
   if (c->remote) remote_free(c->remote);
   bool is_clean = end_crews(c);
+  log_tell_suppressed(true);
   if (is_up) log_say(LOG_INFO, "stopped");
   return is_up && is_clean;
 }
@@ -340,6 +345,11 @@ static int serve(struct control *c) {
   log_open(STDERR_FILENO, s->log_level,
            s->is_dev && s->log_format == LOG_TEXT ? LOG_DEV : s->log_format,
            isatty(STDERR_FILENO) && !(no_color && *no_color));
+  if (!streams_lead()) {
+    fprintf(stderr, "perigee: cannot start a thread: %s -- see ulimit -u, TasksMax= of systemd\n",
+            strerror(errno));
+    return 1;
+  }
   c->n = s->workers;
   layer_init(&c->layer, c->n, s->shared_memory);
   c->store = store_new();
@@ -366,6 +376,7 @@ static int serve(struct control *c) {
 int main(int argc, char **argv) {
   static struct control control;
   int exit_code = 0;
+  streams_secure();
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
   signal(SIGXFSZ, SIG_IGN); /* nor would a file at its limit (ulimit -f): that write fails */
   raise_file_limit();

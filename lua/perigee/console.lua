@@ -116,7 +116,8 @@ local function say_fault(fault, event, fields)
   local function add(text) out[#out + 1] = text end
   local place = { event }
   for _, key in ipairs { "path", "method", "signal" } do place[#place + 1] = fields[key] end
-  add(("%s  %s  %s"):format(clock(), paint("red", plain(table.concat(place, " "))), paint("dim", fault.id)))
+  local more = fields.suppressed and ("  and %d more like it before"):format(fields.suppressed) or ""
+  add(("%s  %s  %s"):format(clock(), paint("red", plain(table.concat(place, " "))), paint("dim", fault.id .. more)))
   add("  " .. paint("bold", plain(fault.message):gsub("\n", "\n  ")))
   for line in (fault.excerpt or ""):gmatch("[^\n]+") do
     line = "    " .. plain(line)

@@ -213,6 +213,23 @@ function M.fault(err, co)
   }
 end
 
+--- Lines of one kind per second.
+local BURST <const> = 5
+
+--- May one more line of a kind be written that clients can cause again and again? A few per second of
+--- one event at one place; then C tells their number.
+---@param level "error"|"warn"|"info"|"debug"
+---@param event string
+---@param fields table<string, any> gets the number of those held back since the last
+---@param place? string
+---@return boolean
+function M.is_due(level, event, fields, place)
+  local kind = table.concat({ event, fields.path or "", fields.method or "", place or "" }, " ")
+  local missed = core.log_due(level, kind, BURST)
+  if missed and missed > 0 then fields.suppressed = missed end
+  return missed ~= nil
+end
+
 --- Shows faults in place of the log, if set.
 ---@type fun(fault: perigee.Fault, event: string, fields: table<string, any>)?
 M.show = nil
@@ -228,12 +245,13 @@ M.on_fault = nil
 function M.log(fault, event, fields)
   core.count("faults")
   if M.on_fault then M.on_fault(fault, event, fields or {}) end
-  if M.show then
-    M.show(fault, event, fields or {})
-    return
-  end
   local all = { error_id = fault.id, error = fault.message }
   for key, value in pairs(fields or {}) do all[key] = value end
+  if not M.is_due("error", event, all, fault.file and ("%s:%d"):format(fault.file, fault.line)) then return end
+  if M.show then
+    M.show(fault, event, all)
+    return
+  end
   local block = fault.traceback
   if fault.excerpt then block = fault.excerpt .. "\n" .. block end
   core.log("error", event, all, block)

@@ -334,10 +334,12 @@ end
 function M.slow(task, ms)
   local ctx = call.ctx_of(task)
   local info = debug.getinfo(2, "Sl")
-  core.log("warn", "slow code: nothing else runs on this worker meanwhile", {
+  local event = "slow code: nothing else runs on this worker meanwhile"
+  local fields = {
     ms = ms, method = ctx and call.entry(ctx).name,
     at = info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or nil,
-  }, debug.traceback("", 2))
+  }
+  if report.is_due("warn", event, fields) then core.log("warn", event, fields, debug.traceback("", 2)) end
 end
 
 --- A result (or an error's data) has no form in JSON.
@@ -361,10 +363,12 @@ function M.unencodable(record, task, bits, value, style, what, path)
     if not what then what, path = err:match("^cannot encode (.*)$"), "" end
   end
   local id = report.new_id()
-  core.log("error", is_error and "error data cannot be encoded" or "result cannot be encoded", {
+  local event = is_error and "error data cannot be encoded" or "result cannot be encoded"
+  local fields = {
     error_id = id, path = record.path, method = ctx and ctx[METHOD],
     at = (is_error and "error" or "result") .. path, what = what,
-  })
+  }
+  if report.is_due("error", event, fields) then core.log("error", event, fields) end
   local data = { error_id = id }
   if core.is_dev then
     data.dev = { message = ("the result holds %s at result%s"):format(what, path) }

@@ -11,6 +11,7 @@ local clock = require("perigee.clock")
 local cookie = require("perigee.cookie")
 local core = require("perigee.core")
 local errors = require("perigee.errors")
+local report = require("perigee.report")
 local reserved = require("perigee.reserved")
 local scope = require("perigee.scope")
 local state = require("perigee.state")
@@ -176,8 +177,9 @@ local function give_cookie(visitor, renew)
     visitor.lines, visitor.given = line, visitor.id
   elseif visitor.id and not visitor.is_warned then
     visitor.is_warned = true
-    core.log("warn", "a session's new id cannot reach its client: an open WebSocket has no answer for the cookie; "
-      .. "sign in over HTTP POST", { conn = ("%x"):format(visitor.conn) })
+    local event, fields = "a session's new id cannot reach its client: an open WebSocket has no answer for the cookie; "
+      .. "sign in over HTTP POST", { conn = ("%x"):format(visitor.conn) }
+    if report.is_due("warn", event, fields) then core.log("warn", event, fields) end
   end
 end
 
@@ -366,7 +368,8 @@ local function commit(unit)
   local changes, visitor = differences(unit), unit.visitor
   if not changes then return end
   if unit.is_stored and not visitor.id or not save(unit, changes) then -- what has ended is not begun again
-    core.log("info", "a session ended while a call was changing it", {})
+    local event, fields = "a session ended while a call was changing it", {}
+    if report.is_due("info", event, fields) then core.log("info", event, fields) end
     visitor.is_stored = false
     move(visitor, nil)
   end

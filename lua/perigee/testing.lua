@@ -59,6 +59,7 @@ local logs = {}
 local write_log = core.log
 local shows_logs = os.getenv("PERIGEE_TEST_LOG")
 
+core.log_due = function() return 0 end -- a spec sees all
 core.log = function(level, event, fields, block)
   logs[#logs + 1] = { level = level, event = event, fields = fields, block = block }
   if shows_logs then write_log(level, event, fields, block) end

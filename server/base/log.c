@@ -2,6 +2,8 @@
 /* log.c -- one line per event on standard error, as text for people or JSON for machines. */
 #include "base/log.h"
 
+#include "base/outlet.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,6 +13,7 @@
 
 static struct {
   int fd;
+  struct outlet *outlet; /* or NULL */
   atomic_int level;
   enum log_format format;
   bool is_coloured;
@@ -25,6 +28,10 @@ void log_open(int fd, enum log_level level, enum log_format format, bool is_colo
   atomic_store(&out.level, (int)level);
   out.format = format;
   out.is_coloured = is_coloured;
+}
+
+void log_lead(struct outlet *outlet) {
+  out.outlet = outlet;
 }
 
 void log_set_level(enum log_level level) {
@@ -94,8 +101,7 @@ static void put_escaped(struct log_line *l, const char *s, size_t n) {
   }
 }
 
-bool log_begin(struct log_line *l, enum log_level level, const char *event) {
-  if (!log_is_on(level)) return false;
+void log_begin_always(struct log_line *l, enum log_level level, const char *event) {
   struct timespec now;
   struct tm tm;
   char stamp[64];
@@ -131,6 +137,11 @@ bool log_begin(struct log_line *l, enum log_level level, const char *event) {
       put(l, (unsigned char)*p < 0x20 || *p == 0x7f ? " " : p, 1);
   }
   if (worker) log_uint(l, "worker", worker - 1);
+}
+
+bool log_begin(struct log_line *l, enum log_level level, const char *event) {
+  if (!log_is_on(level)) return false;
+  log_begin_always(l, level, event);
   return true;
 }
 
@@ -236,7 +247,7 @@ void log_block(struct log_line *l, const char *key, const char *value, size_t n)
   }
 }
 
-void log_end(struct log_line *l) {
+size_t log_finish(struct log_line *l) {
   /* the tail is reserved, so these always fit */
   if (out.format == LOG_JSON) {
     if (l->is_cut) {
@@ -249,32 +260,18 @@ void log_end(struct log_line *l) {
     l->len += 9;
   }
   l->text[l->len++] = '\n';
-  for (size_t at = 0; at < l->len;) {
-    ssize_t k = write(out.fd, l->text + at, l->len - at);
-    if (k <= 0) break; /* nobody to tell: a full or closed log must not stop the server */
-    at += (size_t)k;
-  }
+  return l->len;
+}
+
+void log_end(struct log_line *l) {
+  size_t n = log_finish(l);
+  if (out.outlet)
+    outlet_put(out.outlet, l->text, n);
+  else
+    outlet_write(out.fd, l->text, n); /* if that fails, there is nobody to tell */
 }
 
 void log_say(enum log_level level, const char *event) {
   struct log_line l;
   if (log_begin(&l, level, event)) log_end(&l);
-}
-
-bool log_begin_limited(struct log_line *l, struct log_limit *limit, enum log_level level,
-                       const char *event) {
-  if (!log_is_on(level)) return false;
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  uint64_t window = (uint64_t)now.tv_sec + 1; /* never 0, so the first second starts a window */
-  if (atomic_exchange_explicit(&limit->window, window, memory_order_relaxed) != window)
-    atomic_store_explicit(&limit->count, 0, memory_order_relaxed);
-  if (atomic_fetch_add_explicit(&limit->count, 1, memory_order_relaxed) >= limit->burst) {
-    atomic_fetch_add_explicit(&limit->missed, 1, memory_order_relaxed);
-    return false;
-  }
-  if (!log_begin(l, level, event)) return false;
-  unsigned missed = atomic_exchange_explicit(&limit->missed, 0, memory_order_relaxed);
-  if (missed) log_uint(l, "suppressed", missed);
-  return true;
 }

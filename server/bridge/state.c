@@ -157,6 +157,20 @@ static int l_log(lua_State *L) {
   return 0;
 }
 
+/* log_due(level, kind, burst): may one more line of this kind be logged in this second? Then how
+ * many were held back since the last; else nothing. */
+static int l_log_due(lua_State *L) {
+  size_t n;
+  unsigned missed;
+  int level = log_level_from_name(luaL_checkstring(L, 1));
+  const char *kind = luaL_checklstring(L, 2, &n);
+  luaL_argcheck(L, level >= 0, 1, "error, warn, info or debug");
+  if (!log_is_due((enum log_level)level, kind, n, (uint32_t)luaL_checkinteger(L, 3), &missed))
+    return 0;
+  lua_pushinteger(L, missed);
+  return 1;
+}
+
 /* error() for apps: raises as Lua's own does, and remembers the text without its position, so that
  * perigee.rpc can tell `error("text")` in an app from a fault (raised()). An error may be caught,
  * kept while others are raised, and raised again: the newest texts are kept, in two tables that
@@ -339,6 +353,7 @@ static const luaL_Reg core[] = {
     {"json_encode", l_json_encode},
     {"loading", l_loading},
     {"log", l_log},
+    {"log_due", l_log_due},
     {"members", l_members},
     {"members_after", l_members_after},
     {"memory", l_memory},

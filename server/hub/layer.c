@@ -4,6 +4,7 @@
 #include "hub/layer.h"
 
 #include "base/log.h"
+#include "base/streams.h"
 #include "net/worker.h"
 
 #include <string.h>
@@ -39,6 +40,8 @@ struct worker *layer_worker(struct layer *layer, unsigned index) {
 
 unsigned layer_metrics(struct layer *layer, const struct metrics *all[TOPIC_WORKERS_MAX + 1]) {
   unsigned n = 1;
+  metric_set(&layer->metrics.log_dropped, streams_dropped());
+  metric_set(&layer->metrics.log_suppressed, log_suppressed());
   all[0] = &layer->metrics;
   for (unsigned i = 0; i < layer->n; i++) {
     const struct worker *w = layer_worker(layer, i);

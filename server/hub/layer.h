@@ -25,7 +25,7 @@ struct layer {
   _Atomic(struct mailbox *) broker;                    /* NULL: the memory layer */
   struct topics topics;
   struct shared shared;
-  struct metrics metrics; /* written by the broker's thread */
+  struct metrics metrics; /* of the process; by the broker's thread and layer_metrics */
 };
 
 void layer_init(struct layer *layer, unsigned n_workers, uint64_t shared_max);
@@ -38,7 +38,7 @@ void layer_enlist(struct layer *layer, struct worker *w);
 void layer_dismiss(struct layer *layer, struct worker *w);
 
 struct worker *layer_worker(struct layer *layer, unsigned index);
-/* The counters of the broker and of all workers; returns how many. */
+/* The counters of the process and of all workers; returns how many. Any thread. */
 unsigned layer_metrics(struct layer *layer, const struct metrics *all[TOPIC_WORKERS_MAX + 1]);
 struct mailbox *layer_broker(struct layer *layer);
 

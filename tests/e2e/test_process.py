@@ -659,3 +659,140 @@ return Hog
             answer = ws.receive_json()
             assert answer["id"] == method and answer["error"]["code"] == -32603
             assert ws.call("ping") == "pong"
+
+
+# ---- standard error and output --------------------------------------------------------------------
+
+TALKER = """local perigee = require "perigee"
+local C = perigee.consumer {}
+local text = ("x"):rep(100)
+C:rpc_method("ping", function() return "pong" end)
+C:rpc_method("talk", function(_, n) for _ = 1, n do print(text) end end)
+C:rpc_method("write", function(_, n) for _ = 1, n do io.stdout:write(text, "\\n") io.stderr:write(text, "\\n") end end)
+C:rpc_method("fail", function() error({}) end)
+C:rpc_method("nan", function() return 0 / 0 end)
+return C
+"""
+
+
+def stalled(tmp_path, *flags, verb="serve", port):
+    """A server behind two pipes that nobody reads."""
+    apps = apps_folder(tmp_path / "apps", files={"talker/init.lua": TALKER})
+    out, err = os.pipe(), os.pipe()
+    where = [str(apps)] if verb == "dev" else ["--apps", str(apps)]
+    process = subprocess.Popen(
+        [BINARY, verb, *where, "--listen", f"127.0.0.1:{port}", *flags], stdout=out[1], stderr=err[1],
+        stdin=subprocess.DEVNULL, env=environment(XDG_STATE_HOME=str(tmp_path)))
+    os.close(out[1])
+    os.close(err[1])
+
+    def answers():
+        try:
+            return fetch(("127.0.0.1", port), request("GET", "/-/health")).status == 200
+        except OSError:
+            return False
+    until(answers, "the server's answer")
+    return process, out[0], err[0]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return one.getsockname()[1]
+
+
+def metrics_of(port):
+    text = fetch(("127.0.0.1", port), request("GET", "/-/metrics")).body.decode()
+    return {name: int(value) for name, value in re.findall(r"^perigee_(\w+?)(?:_total)? (\d+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("verb", ["serve", "dev"])
+def test_streams_that_nobody_reads(tmp_path, verb):
+    """The server serves on, counts what it drops, says so when it is read again, and SIGTERM ends it."""
+    port = free_port()
+    process, out, err = stalled(tmp_path, verb=verb, port=port)
+    try:
+        for _ in range(4):  # of 4 MB a pipe takes 64 KiB, the queue 1 MiB
+            assert call_http(("127.0.0.1", port), "/talker", "talk", 5000) is None
+            assert call_http(("127.0.0.1", port), "/talker", "write", 5000) is None
+        assert call_http(("127.0.0.1", port), "/talker", "ping") == "pong"
+        dropped = metrics_of(port)["log_dropped"]
+        assert dropped > 20000
+        text = b""
+        while not (found := re.search(rb"warn .*lines were dropped here: standard error did not take them lines=(\d+)\n", text)):
+            text += os.read(err, 1 << 16)
+        assert dropped * 0.4 < int(found[1]) < dropped
+        assert text[:found.start()].split(b"\n")[-2].endswith(b"x" * 100), "a whole line stands before it"
+        process.send_signal(signal.SIGTERM)
+        while piece := os.read(err, 1 << 16):
+            text += piece
+        assert b"stopped" in text
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(out)
+        os.close(err)
+
+
+def test_sigterm_behind_streams_that_nobody_reads(tmp_path):
+    port = free_port()
+    process, out, err = stalled(tmp_path, port=port)
+    try:
+        call_http(("127.0.0.1", port), "/talker", "talk", 20000)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(out)
+        os.close(err)
+
+
+@pytest.mark.parametrize("method, event, counter", [
+    ("fail", "handler failed", "faults"), ("nan", "result cannot be encoded", "call_errors")])
+def test_faults_without_end(serve, tmp_path, method, event, counter):
+    """A few are shown, all are counted, and the log says how many it left out."""
+    server = serve(apps_folder(tmp_path / "apps", files={"talker/init.lua": TALKER}), alarms=False)
+    with WebSocket(server, "/talker") as client:
+        for i in range(300):
+            client.send(frame(TEXT, call_text(method, id=i)))
+        for _ in range(300):
+            assert client.receive_json()["error"]["code"] == -32603
+    assert server.metrics()[counter] == 300
+    server.stop()
+    shown = server.log_lines(rf"error {event} ")
+    more = server.log_lines(rf'error more like it of="{event} /talker {method}')
+    assert 5 <= len(shown) <= 100, "five per second"
+    left_out = sum(int(re.search(r"suppressed=(\d+)", line)[1]) for line in shown + more if "suppressed=" in line)
+    assert more and len(shown) + left_out == 300
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_standard_streams_that_are_closed(tmp_path, closed):
+    """Whatever is closed, no socket takes its number, and nothing meant for people reaches a client."""
+    apps = apps_folder(tmp_path / "apps", files={"talker/init.lua": TALKER})
+    port = free_port()
+    process = subprocess.Popen(
+        [BINARY, "serve", "--apps", str(apps), "--listen", f"127.0.0.1:{port}"], env=environment(XDG_STATE_HOME=str(tmp_path)),
+        preexec_fn=lambda: [os.close(int(fd)) for fd in closed])
+    try:
+        def answers():
+            assert process.poll() is None, f"it ended with {process.returncode}"
+            try:
+                return call_http(("127.0.0.1", port), "/talker", "write", 3) is None
+            except OSError:
+                return False
+        until(answers, "the server's answer")
+        for fd in closed:
+            assert os.readlink(f"/proc/{process.pid}/fd/{fd}") == "/dev/null"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_commands_with_standard_streams_that_are_closed(closed):
+    ended = subprocess.run([BINARY, "version"], env=environment(), preexec_fn=lambda: [os.close(int(fd)) for fd in closed])
+    assert ended.returncode == 0

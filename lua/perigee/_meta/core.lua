@@ -488,6 +488,13 @@ function core.json_decode(text) end
 ---@param block? string lines below the line
 function core.log(level, event, fields, block) end
 
+--- May one more line of this kind be logged in this second?
+---@param level "error"|"warn"|"info"|"debug"
+---@param kind string
+---@param burst integer lines per second
+---@return integer? missed how many were held back since the last one; nil: no
+function core.log_due(level, kind, burst) end
+
 --- error() for apps: remembers the text without its position.
 ---@param message any
 ---@param level? integer

@@ -375,55 +375,6 @@ static void a_log_that_cannot_be_written_is_no_error(void **state) {
   close(full);
 }
 
-/* ---- limits per second ----------------------------------------------------------------------- */
-
-static time_t coarse_second(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return now.tv_sec;
-}
-
-static void a_burst_is_limited_and_what_was_held_back_counted(void **state) {
-  (void)state;
-  struct log_line l;
-  bool is_begun[6];
-  struct log_limit limit;
-  time_t second;
-  do { /* again if a second ended in between */
-    start(LOG_TEXT);
-    limit = LOG_LIMIT(4);
-    second = coarse_second();
-    for (size_t i = 0; i < COUNT(is_begun); i++) {
-      is_begun[i] = log_begin_limited(&l, &limit, LOG_INFO, "e");
-      if (is_begun[i]) log_end(&l);
-    }
-  } while (coarse_second() != second);
-  for (size_t i = 0; i < COUNT(is_begun); i++) assert_int_equal(is_begun[i], i < 4);
-  assert_null(strstr(logged(), "suppressed"));
-
-  atomic_store(&limit.window, 0); /* as if the second were over */
-  start(LOG_TEXT);
-  assert_true(log_begin_limited(&l, &limit, LOG_INFO, "e"));
-  log_end(&l);
-  assert_string_equal(said(), "info  e suppressed=2\n");
-  start(LOG_TEXT);
-  assert_true(log_begin_limited(&l, &limit, LOG_INFO, "e"));
-  log_end(&l);
-  assert_string_equal(said(), "info  e\n"); /* said once */
-}
-
-static void a_level_that_is_off_does_not_count(void **state) {
-  (void)state;
-  struct log_line l;
-  struct log_limit limit = LOG_LIMIT(1);
-  start(LOG_TEXT);
-  log_set_level(LOG_INFO);
-  for (int i = 0; i < 5; i++) assert_false(log_begin_limited(&l, &limit, LOG_DEBUG, "e"));
-  assert_true(log_begin_limited(&l, &limit, LOG_INFO, "e"));
-  log_end(&l);
-  assert_string_equal(said(), "info  e\n");
-}
-
 /* ---- threads --------------------------------------------------------------------------------- */
 
 static void *write_lines(void *arg) {
@@ -473,8 +424,6 @@ int main(void) {
       cmocka_unit_test(a_number_that_does_not_fit_is_left_out),
       cmocka_unit_test(a_string_that_does_not_fit_is_shortened),
       cmocka_unit_test(a_log_that_cannot_be_written_is_no_error),
-      cmocka_unit_test(a_burst_is_limited_and_what_was_held_back_counted),
-      cmocka_unit_test(a_level_that_is_off_does_not_count),
       cmocka_unit_test(lines_of_several_threads_do_not_mix),
   };
   return cmocka_run_group_tests(tests, open_memory, close_memory);
