@@ -150,7 +150,7 @@ end
 local fields = {
   session = function(self) return self._record.http_user and session.of(self) or {} end,
   user = function(self)
-    if self.transport == "http" and self._record.knows_users then return user.of_request(self) end
+    if self._record.knows_users then return user.find(self) end
   end,
   scope = function(self)
     local head = rawget(self, "_head") or core.head(self._conn)

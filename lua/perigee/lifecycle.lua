@@ -1,9 +1,11 @@
 --- Consumer instances: made when Lua first needs one, told when their connection opens, speaks
 --- something else than JSON-RPC, and ends.
 local core = require("perigee.core")
+local errors = require("perigee.errors")
 local group = require("perigee.group")
 local headers = require("perigee.headers")
 local pending = require("perigee.pending")
+local report = require("perigee.report")
 local reserved = require("perigee.reserved")
 local session = require("perigee.session")
 local signals = require("perigee.signals")
@@ -115,6 +117,21 @@ function M.connect(record, conn)
   local self = make(record, conn, "websocket")
   ended[conn] = self -- not open yet, but events may ask for it while the hook waits
   if record.http_user then session.run(open_up, record, self) else open_up(record, self) end
+end
+
+--- What C calls for an error that escaped before a handshake was answered. What is unavailable for now is
+--- no fault of the app's; all else is, and C answers it with 500.
+---@param record perigee.Record
+---@param conn integer
+---@param err any
+---@param co? thread
+function M.connect_failed(record, conn, err, co)
+  local self = ended[conn]
+  if not (self and errors.is(err) and err.code == errors.codes.unavailable) then
+    report.report(err, co, "connect", record.path, conn)
+  elseif not rawget(self, "_settled") then
+    M.reject(self, 503, ("503 Service Unavailable: %s\n"):format(err.message), { ["Retry-After"] = "5" })
+  end
 end
 
 --- What C calls for a frame that is not JSON-RPC.

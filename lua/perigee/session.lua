@@ -47,6 +47,8 @@ local REMOVED <const> = {}
 ---@field user any over HTTP: what `auth` said
 ---@field is_open boolean? the handshake was answered
 ---@field free perigee.Unit? of a task that nobody saves for
+---@field is_unread boolean? the store did not answer when its WebSocket opened: see M.prepare
+---@field tell_user fun(user: any)? whom to tell, then, who the session says it is
 
 ---@class perigee.Unit
 ---@field visitor perigee.Visitor
@@ -236,6 +238,34 @@ local function units_of(task)
   return units
 end
 
+---@param unit perigee.Unit
+---@param key string
+local function get(unit, key)
+  local value = unit.values[key]
+  if value ~= nil then
+    if value == REMOVED then return nil end
+    return value
+  end
+  local text = unit.texts[key]
+  if not text then return nil end
+  local err
+  value, err = core.json_decode(text)
+  if err then error(("the session's '%s' is damaged in the store: %s"):format(key, err), 0) end
+  unit.values[key] = value
+  if type(value) == "table" then unit.bases[key] = core.json_encode(value) end
+  return value
+end
+
+--- A WebSocket that opened without its session has it now: it hears of its end, and belongs to its user.
+---@param unit perigee.Unit
+local function make_up(unit)
+  local visitor = unit.visitor
+  local tell = visitor.tell_user
+  visitor.is_unread, visitor.tell_user = nil, nil
+  if visitor.id then core.group_add(visitor.conn, reserved.session(visitor.id)) end
+  tell(get(unit, USER))
+end
+
 --- Fills a unit from the store.
 ---@param unit perigee.Unit
 local function load(unit)
@@ -254,6 +284,7 @@ local function load(unit)
     if visitor.is_stored or visitor.conn and not is_held(id) then move(visitor, nil) end
     visitor.is_stored = false
   end
+  if visitor.is_unread then make_up(unit) end
 end
 
 --- What the running task sees of a visitor's session.
@@ -276,24 +307,6 @@ local function unit_of(visitor)
   if units then units[#units + 1] = unit else visitor.free = unit end
   last[visitor] = unit
   return unit
-end
-
----@param unit perigee.Unit
----@param key string
-local function get(unit, key)
-  local value = unit.values[key]
-  if value ~= nil then
-    if value == REMOVED then return nil end
-    return value
-  end
-  local text = unit.texts[key]
-  if not text then return nil end
-  local err
-  value, err = core.json_decode(text)
-  if err then error(("the session's '%s' is damaged in the store: %s"):format(key, err), 0) end
-  unit.values[key] = value
-  if type(value) == "table" then unit.bases[key] = core.json_encode(value) end
-  return value
 end
 
 ---@param unit perigee.Unit
@@ -428,13 +441,20 @@ function M.flush()
   if units then commit_all(units) end
 end
 
---- A WebSocket is about to open: finds its session, or gives it an id that it may begin one with.
+--- A WebSocket is about to open. Who brings a session's id is looked up: what is sent to its user is to
+--- reach this connection as well. A stranger gets an id to begin a session with, which no store knows yet.
+--- Where the store does not answer, the connection opens as a stranger's: the first touch asks again.
 ---@param instance perigee.Instance
-function M.prepare(instance)
+---@param tell_user fun(user: any) called with whom the session keeps: now, or with the first touch
+function M.prepare(instance, tell_user)
   local visitor = M.visitor(instance)
   if visitor.id then
-    unit_of(visitor)
-    if visitor.id then core.group_add(visitor.conn, reserved.session(visitor.id)) end
+    visitor.is_unread, visitor.tell_user = true, tell_user
+    local ok, err = pcall(unit_of, visitor)
+    if not ok then
+      if errors.is(err) and err.code == errors.codes.unavailable then return end
+      error(err, 0)
+    end
   end
   if not visitor.id then
     move(visitor, core.random_id(ID_BYTES))
@@ -565,6 +585,13 @@ function M.rotate(visitor)
   end
   if old and old ~= visitor.id then M.tell_ended(reserved.session(old)) end
   return visitor.id
+end
+
+--- Asks the store after all, when it did not answer as the WebSocket opened: M.prepare's tell_user hears.
+---@param instance perigee.Instance
+function M.catch_up(instance)
+  local visitor = M.visitor(instance)
+  if visitor.is_unread then unit_of(visitor) end
 end
 
 --- What identify was given, in the session.

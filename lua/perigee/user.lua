@@ -121,19 +121,27 @@ end
 function M.prepare(instance)
   local record = instance._record
   if record.options.auth and not M.authenticate(instance) then return false end
-  if record.http_user then session.prepare(instance) end
-  local user = session.visitor(instance).user
-  if user == nil and record.http_user then user = session.user(instance) end
-  if user ~= nil then set(instance, user) end
+  local shown = session.visitor(instance).user
+  if record.http_user then
+    session.prepare(instance, function(kept)
+      if shown == nil and kept ~= nil then set(instance, kept) end
+    end)
+  end
+  if shown ~= nil then set(instance, shown) end
   return true
 end
 
---- The user of an HTTP request.
+--- The user of an instance that has none: of an HTTP request, or of a WebSocket whose session could not be
+--- asked when it opened.
 ---@param instance perigee.Instance
 ---@return any
-function M.of_request(instance)
+function M.find(instance)
   local record = instance._record
   local user
+  if instance.transport == "websocket" then
+    if record.http_user then session.catch_up(instance) end
+    return rawget(instance, "user")
+  end
   if record.options.auth then
     M.authenticate(instance)
     user = session.visitor(instance).user

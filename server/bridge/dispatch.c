@@ -407,6 +407,22 @@ static int connect_body(lua_State *L) {
   return 0;
 }
 
+static int connect_failed_body(lua_State *L) {
+  struct task *t = lua_touserdata(L, 1);
+  struct hook *hook = hook_of(t);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.connect_failed);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, hook->consumer->record);
+  lua_pushinteger(L, (lua_Integer)hook->conn);
+  task_failure(L, t);
+  lua_callk(L, 4, 0, 0, hook_ended);
+  return 0;
+}
+
+static void connect_failed(struct task *t) {
+  lua_pushcfunction(t->co, connect_failed_body);
+  lua_pushlightuserdata(t->co, t);
+}
+
 /* The connect hook is over; whoever it did not answer gets an error. */
 static void connect_released(struct task *t) {
   hook_of(t)->consumer->users--;
@@ -422,8 +438,10 @@ static double connect_limit(lua_State *L, struct task *t) {
   return CONNECT_SECONDS;
 }
 
-static const struct task_kind connect_kind = {
-    .name = "connect", .limit = connect_limit, .released = connect_released};
+static const struct task_kind connect_kind = {.name = "connect",
+                                              .limit = connect_limit,
+                                              .failed = connect_failed,
+                                              .released = connect_released};
 
 static int receive_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);

@@ -26,23 +26,24 @@ struct store;
 
 /* Lua functions that C calls, as registry references. */
 struct host_entries {
-  int call;        /* perigee.rpc.call */
-  int failed;      /* perigee.rpc.failed */
-  int unencodable; /* perigee.rpc.unencodable */
-  int refuse;      /* perigee.rpc.refuse */
-  int connect;     /* perigee.lifecycle.connect */
-  int disconnect;  /* perigee.lifecycle.disconnect */
-  int receive;     /* perigee.lifecycle.receive */
-  int report;      /* perigee.report */
-  int slow;        /* perigee.rpc.slow */
-  int stopped;     /* perigee.rpc.stopped */
-  int late;        /* perigee.rpc.late */
-  int limit;       /* perigee.rpc.limit */
-  int mail;        /* perigee.mail.deliver */
-  int reload;      /* perigee.reload.step */
-  int http_call;   /* perigee.http.call */
-  int http_failed; /* perigee.http.failed */
-  int http_late;   /* perigee.http.late */
+  int call;           /* perigee.rpc.call */
+  int failed;         /* perigee.rpc.failed */
+  int unencodable;    /* perigee.rpc.unencodable */
+  int refuse;         /* perigee.rpc.refuse */
+  int connect;        /* perigee.lifecycle.connect */
+  int connect_failed; /* perigee.lifecycle.connect_failed */
+  int disconnect;     /* perigee.lifecycle.disconnect */
+  int receive;        /* perigee.lifecycle.receive */
+  int report;         /* perigee.report */
+  int slow;           /* perigee.rpc.slow */
+  int stopped;        /* perigee.rpc.stopped */
+  int late;           /* perigee.rpc.late */
+  int limit;          /* perigee.rpc.limit */
+  int mail;           /* perigee.mail.deliver */
+  int reload;         /* perigee.reload.step */
+  int http_call;      /* perigee.http.call */
+  int http_failed;    /* perigee.http.failed */
+  int http_late;      /* perigee.http.late */
 };
 
 struct host {

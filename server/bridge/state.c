@@ -612,6 +612,7 @@ int state_boot(lua_State *L) {
       .unencodable = take(L, "perigee.rpc", "unencodable"),
       .refuse = take(L, "perigee.rpc", "refuse"),
       .connect = take(L, "perigee.lifecycle", "connect"),
+      .connect_failed = take(L, "perigee.lifecycle", "connect_failed"),
       .disconnect = take(L, "perigee.lifecycle", "disconnect"),
       .receive = take(L, "perigee.lifecycle", "receive"),
       .slow = take(L, "perigee.rpc", "slow"),

@@ -54,6 +54,12 @@ class Visitor:
         return ws
 
 
+def ask(ws, method, *params):
+    """The whole answer to a call over a WebSocket."""
+    ws.send_text(call_text(method, *params, id=method))
+    return ws.receive_json()
+
+
 def sessions_file(state):
     return pathlib.Path(state) / "sessions.sqlite"
 
@@ -535,6 +541,27 @@ def test_machines_are_one(serve, redis):
     keys = redis.command("KEYS", "perigee:session:*")
     assert len(keys) == 1 and value not in str(keys)
     assert 0 < redis.command("TTL", keys[0]) <= 14 * 86400
+
+
+def test_handshakes_succeed_without_the_store(serve, redis):
+    server = serve(["visits"], "--sessions", redis.url, alarms=False)
+    ann = Visitor(server)
+    ann.call("sign_in", "ann")
+    loads = server.metrics()["session_loads"]
+    for _ in range(5):
+        with Visitor(server).socket() as ws:
+            assert ws.call("verify", "x", "y") is False  # which touches no session
+    assert server.metrics()["session_loads"] == loads
+    redis.kill()
+    with Visitor(server).socket() as stranger, ann.socket() as known:
+        for ws in (stranger, known):
+            assert ws.call("verify", "x", "y") is False
+            assert ask(ws, "get", "a")["error"]["code"] == -32006
+        assert stranger.call("who") is None
+        assert ask(known, "who")["error"]["code"] == -32006
+        redis.start()  # empty: nobody is signed in any more
+        until(lambda: "error" not in ask(known, "who"), "the store's return")
+        assert known.call("who") is None and known.call("get", "a") is None
 
 
 def test_a_redis_that_is_away_fails_the_call_and_nothing_else(serve, redis):

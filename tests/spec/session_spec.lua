@@ -573,3 +573,131 @@ describe("what a session refuses", function()
     end, "while its app is loaded")
   end)
 end)
+
+--- The store does not answer while fn runs.
+local function without_store(fn)
+  local load, save = core.store_load, core.store_save
+  core.store_load, core.store_save = function() end, function() end
+  local ok, err = pcall(fn)
+  core.store_load, core.store_save = load, save
+  if not ok then error(err, 0) end
+end
+
+local function with_users(more)
+  return app(function(C, perigee)
+    C:rpc_method("sign_in", function(ctx, user) ctx.consumer:identify(user) end)
+    C:rpc_method("who", function(ctx) return ctx.user end)
+    C:rpc_method("tell", function(_, user) C:notify_user(user, "told") end)
+    if more then more(C, perigee) end
+  end)
+end
+
+local NEVER_GIVEN <const> = ("x"):rep(43) -- an id of the right form
+
+describe("a handshake", function()
+  after_each(rig.clean)
+
+  it("of a stranger asks no store", function()
+    local test = with_users()
+    local loads, saves = traffic()
+    local name = visits.new(test, test:connect("/test").response.headers["set-cookie"]).cookie:match("^[^=]+")
+    for _, cookie in ipairs { name .. "=made-up", name .. "=" .. ("x"):rep(44), name .. "=" .. ("%"):rep(43), "a=b" } do
+      local socket = visits.new(test, cookie):connect()
+      assert.is_true(socket:call("nothing"))
+      assert.equal(core.null, socket:call("who")) -- nobody can be, before there is a session
+    end
+    assert.same({ loads, saves }, { traffic() })
+    local socket = test:connect("/test")
+    assert.equal(core.null, socket:call("get", "a"))
+    assert.same({ loads + 1, saves }, { traffic() })
+  end)
+
+  it("of a visitor who is known asks it once", function()
+    local ann = visits.new(with_users())
+    ann:call("sign_in", "ann")
+    local loads, saves = traffic()
+    local socket = ann:connect()
+    assert.equal("ann", socket:call("who"))
+    assert.is_true(socket:call("nothing"))
+    assert.same({ loads + 1, saves }, { traffic() })
+  end)
+
+  it("succeeds without the store, and who touches the session is told", function()
+    local test = with_users()
+    local ann = visits.new(test)
+    ann:call("sign_in", "ann")
+    local known, stranger
+    without_store(function()
+      known, stranger = ann:connect(), test:connect("/test")
+      for _, socket in ipairs { known, stranger } do
+        assert.is_true(socket:call("nothing"))
+        local _, err = socket:try("get", "a")
+        assert.equal(-32006, err.code)
+        has("session store", err.message)
+      end
+      assert.equal(core.null, stranger:call("who"))
+      local _, err = known:try("who")
+      assert.equal(-32006, err.code)
+    end)
+    assert.is_nil(known.response.headers["set-cookie"]) -- the one it came with counts
+    stranger:call("tell", "ann")
+    known:expect_nothing()
+    assert.equal("ann", known:call("who"))
+    stranger:call("tell", "ann")
+    known:expect("told")
+    assert.equal(core.null, stranger:call("who"))
+  end)
+
+  it("that could not ask is made up for by any touch, and hears of the session's end", function()
+    local test = with_users()
+    local ann = visits.new(test)
+    ann:call("sign_in", "ann")
+    local socket
+    without_store(function() socket = ann:connect() end)
+    assert.equal(core.null, socket:call("get", "a"))
+    ann:call("tell", "ann")
+    socket:expect("told")
+    ann:call("destroy")
+    assert.equal(core.null, socket:call("who"))
+    visits.new(test):call("tell", "ann")
+    socket:expect_nothing()
+  end)
+
+  it("that could not ask adopts no id that was never given", function()
+    local test = with_users()
+    local name = visits.new(test, test:connect("/test").response.headers["set-cookie"]).cookie:match("^[^=]+")
+    local socket
+    without_store(function() socket = visits.new(test, name .. "=" .. NEVER_GIVEN):connect() end)
+    socket:call("set", "a", 1)
+    assert.is_nil(visits.new(test, name .. "=" .. NEVER_GIVEN):call("get", "a"))
+  end)
+
+  it("whose hook needs the store is answered 503, which is no fault of the app's", function()
+    local seen
+    local test = with_users(function(C)
+      function C:connect() seen = { self.session.a, self.user } end
+    end)
+    local ann = visits.new(test)
+    ann:call("sign_in", "ann")
+    local faults = core.metrics().faults
+    without_store(function()
+      local _, response = test:try_connect("/test")
+      assert.equal(503, response.status)
+      assert.equal("5", response.headers["retry-after"])
+      has("session store", response.body)
+    end)
+    assert.equal(faults, core.metrics().faults)
+    ann:connect()
+    assert.same({ [2] = "ann" }, seen)
+  end)
+
+  it("whose hook fails for another reason is answered 500, and that is one", function()
+    local test = app(function(C)
+      function C.connect() error("broken") end
+    end)
+    local faults = core.metrics().faults
+    local _, response = test:try_connect("/test")
+    assert.equal(500, response.status)
+    assert.equal(faults + 1, core.metrics().faults)
+  end)
+end)
