@@ -1,0 +1,88 @@
+"""Which tests are nearest to a source file: its mirrors, then what includes or requires it, then what talks to it."""
+import pathlib
+import re
+
+# What the end-to-end files are about, as the names of rooms. The first files named are the first run.
+TALKS_TO = {
+    "test_rpc": "call envelope json task plain rpc params types schema caller consumer ctx errors spelling app instance memory "
+                "utf8 buf handover report shared",
+    "test_websocket": "ws ws_conn conn utf8 handshake lconn dispatch deflate deadline worker digest buf channel events origin",
+    "test_http": "http http_conn conn web cors dispatch headers routes origin host metrics call client worker cookie",
+    "test_static": "files digest routes dispatch http pages",
+    "test_smuggle": "http http_conn",
+    "test_lifecycle": "task lconn lifecycle call wait scope instance consumer worker deadline ws_conn signals group groups pending "
+                      "channel state host announce topics mail",
+    "test_cluster": "groups topics layer parcel payload shared llayer broker group channel mailbox events remote host announce "
+                    "redis reply lifecycle handover",
+    "test_deflate": "deflate",
+    "test_proxy": "forwarded network client origin cookie user",
+    "test_routes": "routes cors pages web http consumer",
+    "test_console": "console linspect inspector facts crew shown",
+    "test_openrpc": "discover schema types",
+    "test_client": "lwsclient client caller traffic perigee reserved",
+    "test_reload": "reload generation bundle tree watch command check app bytecode settings announce scope signals livepage state",
+    "test_sessions": "session store sqlite redis_sessions lstore user token cookie lsecret secret password state handover",
+    "test_cli": "settings configfile config command init flags spelling check lwsclient state bytecode",
+    "test_docs": "consumer app mail log init channel",
+    "test_process": "log metrics host worker listener state command generation settings main lblocking mem config announce",
+    "test_runaway": "task memory lblocking wait plain json bytecode",
+    "test_layer_faults": "broker redis reply redis_sessions llayer layer groups",
+    "test_inspector": "linspect facts feed crew shown inspector traffic livepage",
+}
+# Specs that have another name than the room they are about.
+SPECS = {
+    "json": "codec", "plain": "codec", "envelope": "rpc", "lblocking": "blocking", "lsecret": "token", "lstore": "session",
+    "linspect": "inspector", "feed": "inspector", "facts": "inspector", "crew": "inspector", "shown": "inspector",
+    "task": "wait", "web": "http", "files": "public", "llayer": "shared", "pending": "client_calls", "caller": "client_calls",
+    "types": "params", "schema": "params", "consumer": "registration", "app": "registration", "configfile": "config",
+    "password": "user", "secret": "token", "report": "errors", "channel": "events", "group": "events", "memory": "collector",
+    "lifecycle": "ordering", "routes": "http", "headers": "http", "settings": "config", "client": "client_calls",
+}
+MOST_UNITS = 4  # nearly everything includes base/buf.h
+
+
+class Nearest:
+    """root  the tree whose tests are looked through"""
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+        self._units = {path: path.read_text() for path in sorted(self.root.glob("tests/unit/*/test_*.c"))}
+        self._specs = {path: path.read_text() for path in sorted(self.root.glob("tests/spec/*_spec.lua"))}
+
+    def units(self, file):
+        """Names of unit tests, the room's own first."""
+        if not file.endswith(".c"):
+            return []
+        floor, room = pathlib.Path(file).parts[-2:]
+        header = f'#include "{floor}/{room[:-2]}.h"'
+        own = [path.stem for path in self._units if path.stem == f"test_{room[:-2]}"]
+        others = [path.stem for path, text in self._units.items() if header in text and path.stem not in own]
+        return (own + others)[:MOST_UNITS]
+
+    def specs(self, file):
+        """Spec files that mirror a room or require it."""
+        room = pathlib.Path(file).stem
+        if room == "init":
+            room = pathlib.Path(file).parent.name
+        names = {f"{room}_spec", f"{SPECS.get(room, room)}_spec"}
+        module = re.sub(r"/init$", "", file.removesuffix(".lua")).removeprefix("lua/").replace("/", ".")
+        wanted = f'require("{module}")'
+        return [str(path.relative_to(self.root)) for path, text in self._specs.items()
+                if path.stem in names or file.endswith(".lua") and wanted in text]
+
+    def has_specs(self, file):
+        """Whether the specs run it at all: they know no connections."""
+        return file.endswith(".lua") or file.startswith(("server/bridge/", "server/hub/", "server/base/"))
+
+    def ends(self, file):
+        """End-to-end files that talk to it."""
+        path = pathlib.Path(file)
+        named = [name for name, rooms in TALKS_TO.items() if path.stem in rooms.split() and (self.root / f"tests/e2e/{name}.py").exists()]
+        if path.parent.name == "cli":
+            named = ["test_cli"] + [name for name in named if name in ("test_reload", "test_routes", "test_console")]
+        if path.parent.name == "inspector":
+            named = ["test_console", "test_inspector"]
+        mirror = f"test_{path.stem}"
+        if not named and (self.root / f"tests/e2e/{mirror}.py").exists():
+            named = [mirror]
+        return [f"{name}.py" for name in named or ["test_rpc", "test_lifecycle"]]

@@ -1,0 +1,91 @@
+"""One change put to the tests: built, the nearest tests run one after another, until one fails."""
+import re
+
+from mutation.tree import Broken
+
+UNIT_LIMIT, SPEC_LIMIT, END_LIMIT = 60, 120, 300  # seconds; more than anything takes, on a busy machine too
+
+
+class Trial:
+    """tree     the copy to work in
+    nearest  which tests are nearest
+    limit    seconds for the end-to-end files of one change
+    """
+
+    def __init__(self, tree, nearest, limit=END_LIMIT):
+        self.tree, self.nearest, self.limit = tree, nearest, limit
+
+    def run(self, mutant):
+        """(outcome, who noticed it): outcome is noticed, survived, late or invalid."""
+        original = (self.tree.folder / mutant.file).read_text()
+        steps = self._unit_steps(mutant.file) + self._spec_steps(mutant.file)
+        self._must_pass(mutant.file, steps)
+        self.tree.write(mutant.file, mutant.apply(original))
+        try:
+            if mutant.file.endswith(".lua") and self.tree.run(["luac5.4", "-p", mutant.file], 20)[0] != 0:
+                return "invalid", ""
+            return self._put(mutant.file, steps + [("end to end", "perigee", None)])
+        finally:
+            self.tree.write(mutant.file, original)
+            self.tree.stale = mutant.file if mutant.file.endswith(".c") else None
+
+    def _put(self, file, steps):
+        for name, target, words in steps:
+            if file.endswith(".c") and not self.tree.make(target, file):
+                return "invalid", ""
+            if not words:
+                return self._ends(file)
+            code, _ = self.tree.run(words, SPEC_LIMIT if target == "perigee" else UNIT_LIMIT)
+            if code != 0:
+                return "noticed", name + ("" if code is not None else " (it did not end)")
+
+    # ---- steps: (name, target to be built first, words) ------------------------------------------------
+
+    def _unit_steps(self, file):
+        return [(name, name, [f"build/dev/unit/{name}"]) for name in self.nearest.units(file)]
+
+    def _spec_steps(self, file):
+        if not self.nearest.has_specs(file):
+            return []
+        perigee = ["build/dev/perigee", "test", "-o", "TAP", "--no-keep-going"]
+        mirrors = self.nearest.specs(file)
+        steps = [("specs " + " ".join(name.split("/")[-1] for name in mirrors), "perigee", perigee + mirrors)] if mirrors else []
+        return steps + [("specs", "perigee", perigee + ["tests/spec"]), ("specs of apps", "perigee", perigee + ["apps"])]
+
+    def _must_pass(self, file, steps):
+        """The steps pass without the change, or nothing could be learned from them."""
+        if self.tree.stale:
+            self.tree.make("perigee", self.tree.stale)
+            self.tree.stale = None
+        for name, target, words in steps:
+            if name in self.tree.is_passing:
+                continue
+            if not self.tree.make(target):
+                raise Broken(f"{target} does not compile")
+            code, output = self.tree.run(words, SPEC_LIMIT)
+            if code != 0:
+                raise Broken(f"{name} fails without a change ({file}):\n{output[-3000:]}")
+            self.tree.is_passing.add(name)
+
+    # ---- end to end --------------------------------------------------------------------------------------
+
+    def _ends(self, file):
+        code, output = self._pytest(self.nearest.ends(file), self.limit)
+        if code == 0:
+            return "survived", ""
+        if code is None:
+            return "late", ""
+        found = re.search(r"^(?:FAILED|ERROR) (test_\w+\.py::\S+?(?:\[.*?\])?)(?: - |$)", output, re.M)
+        if not found:
+            return "noticed", "end to end: " + output.strip().splitlines()[-1][:100]
+        # a busy machine lets a test fail too: it must fail again, and pass without the change
+        if self._pytest([found[1]], self.limit)[0] == 0:
+            return "survived", f"(but {found[1]} failed once)"
+        if self._pytest([found[1]], self.limit, PERIGEE=str(self.tree.build / "perigee.unchanged"),
+                        PERIGEE_LUA=str(self.tree.root / "lua"))[0] != 0:
+            return "survived", f"(but {found[1]} fails without it)"
+        return "noticed", found[1]
+
+    def _pytest(self, names, limit, **env):
+        return self.tree.run(["/usr/bin/python3", "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *names],
+                             limit, "tests/e2e", E2E_KILLS="3", **env)
