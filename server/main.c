@@ -345,6 +345,7 @@ static int serve(struct control *c) {
   log_open(STDERR_FILENO, s->log_level,
            s->is_dev && s->log_format == LOG_TEXT ? LOG_DEV : s->log_format,
            isatty(STDERR_FILENO) && !(no_color && *no_color));
+  log_set_quiet(s->is_dev ? LOG_INFO : LOG_DEBUG);
   if (!streams_lead()) {
     fprintf(stderr, "perigee: cannot start a thread: %s -- see ulimit -u, TasksMax= of systemd\n",
             strerror(errno));

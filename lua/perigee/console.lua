@@ -58,16 +58,24 @@ local function duration(seconds)
   return ("%.1f s"):format(seconds)
 end
 
+---@param path string
+---@param method string
+---@param from string
+---@param time string
+---@param outcome string
+---@param colour? "red"|"yellow"
+local function say_line(path, method, from, time, outcome, colour)
+  local line = ("%s  %-14s %-18s %-5s %8s  "):format(clock(), plain(path), plain(method), from, time)
+  outcome = plain(outcome):gsub("\n", " ")
+  say((colour and line .. paint(colour, outcome) or paint("dim", line .. outcome)) .. "\n")
+end
+
 ---@param ctx perigee.Ctx
 ---@param seconds number
 ---@param outcome string
 ---@param colour? "red"|"yellow"
 local function say_call(ctx, seconds, outcome, colour)
-  local path = getmetatable(ctx).record.path
-  local line = ("%s  %-14s %-18s %-5s %8s  "):format(
-    clock(), plain(path), plain(ctx.method), who(ctx), duration(seconds))
-  outcome = plain(outcome):gsub("\n", " ")
-  say((colour and line .. paint(colour, outcome) or paint("dim", line .. outcome)) .. "\n")
+  say_line(getmetatable(ctx).record.path, ctx.method, who(ctx), duration(seconds), outcome, colour)
 end
 
 ---@param level "debug"|"info"
@@ -83,6 +91,30 @@ end
 local function outcome_of(err)
   return ("%d %s%s"):format(err.code or -32000, err.traceback and "Internal error" or tostring(err.message),
     err.id and "  " .. err.id or "")
+end
+
+-- ---- messages that no handler gets ---------------------------------------------------------------
+
+local HTTP <const> = core.envelope.HTTP
+
+--- Shows them, a few per second of one kind.
+---@param is_text boolean on a developer's terminal
+---@return fun(record: perigee.Record, conn: integer, bits: integer, method: string?, err: table)
+local function refusals(is_text)
+  local level = core.is_dev and "info" or "debug"
+  return function(record, conn, bits, method, err)
+    local fields = {
+      path = record.path, method = method and method:sub(1, 256), conn = ("%x"):format(conn),
+      transport = bits & HTTP ~= 0 and "http" or "websocket", code = err.code, reason = err.message,
+    }
+    if not report.is_due(level, fields, ("message refused %s %s"):format(record.path, err.message)) then return end
+    if is_text then
+      local from = bits & HTTP ~= 0 and "http" or ("#%d"):format(conn & 0xffffff)
+      say_line(record.path, fields.method or "-", from, "", ("%d %s"):format(err.code, err.message), "yellow")
+    else
+      core.log(level, "message refused", fields)
+    end
+  end
 end
 
 -- ---- errors -------------------------------------------------------------------------------------
@@ -145,7 +177,9 @@ function M.open()
   local level = core.log_level
   if not core.is_dev and level ~= "debug" or level == "warn" or level == "error" then return end
   local show = function(ctx, seconds, outcome) log_call(core.is_dev and "info" or "debug", ctx, seconds, outcome) end
-  if core.is_dev and core.log_format == "text" then
+  local is_text = core.is_dev and core.log_format == "text"
+  report.show_refusal = refusals(is_text)
+  if is_text then
     local no_color = os.getenv("NO_COLOR")
     is_coloured = uv.guess_handle(2) == "tty" and (no_color == nil or no_color == "") and os.getenv("TERM") ~= "dumb"
     show = say_call

@@ -216,19 +216,21 @@ end
 --- Lines of one kind per second.
 local BURST <const> = 5
 
---- May one more line of a kind be written that clients can cause again and again? A few per second of
---- one event at one place; then C tells their number.
+--- May one more line of a kind be written that clients can cause again and again? A few per second;
+--- then C tells their number.
 ---@param level "error"|"warn"|"info"|"debug"
----@param event string
 ---@param fields table<string, any> gets the number of those held back since the last
----@param place? string
+---@param kind string must hold nothing that a client chose, or each line would be of a kind of its own
 ---@return boolean
-function M.is_due(level, event, fields, place)
-  local kind = table.concat({ event, fields.path or "", fields.method or "", place or "" }, " ")
+function M.is_due(level, fields, kind)
   local missed = core.log_due(level, kind, BURST)
   if missed and missed > 0 then fields.suppressed = missed end
   return missed ~= nil
 end
+
+--- Shows a message that no handler gets, if somebody wants to see it.
+---@type fun(record: perigee.Record, conn: integer, bits: integer, method: string?, err: table)?
+M.show_refusal = nil
 
 --- Shows faults in place of the log, if set.
 ---@type fun(fault: perigee.Fault, event: string, fields: table<string, any>)?
@@ -247,7 +249,8 @@ function M.log(fault, event, fields)
   if M.on_fault then M.on_fault(fault, event, fields or {}) end
   local all = { error_id = fault.id, error = fault.message }
   for key, value in pairs(fields or {}) do all[key] = value end
-  if not M.is_due("error", event, all, fault.file and ("%s:%d"):format(fault.file, fault.line)) then return end
+  local kind = ("%s %s %s %s:%d"):format(event, all.path or "", all.method or "", fault.file or "", fault.line or 0)
+  if not M.is_due("error", all, kind) then return end
   if M.show then
     M.show(fault, event, all)
     return

@@ -77,6 +77,18 @@ local function call_error(record, bits, err)
   return answer_error(record, bits, err)
 end
 
+--- A message that no handler gets, for who runs the server: counted by its reason, and shown.
+---@param record perigee.Record
+---@param conn integer
+---@param bits integer
+---@param method string?
+---@param err table
+---@param counter? string nil: C has counted it
+local function refused(record, conn, bits, method, err, counter)
+  if counter then core.count(counter) end
+  if report.show_refusal then report.show_refusal(record, conn, bits, method, err) end
+end
+
 --- An error object as it goes on the wire.
 ---@param err perigee.Error
 ---@return table
@@ -102,18 +114,21 @@ local function run(record, m, conn, task, method, values, id, bits)
   return result, style
 end
 
-local function not_found(record, bits, method)
+local function not_found(record, conn, bits, method)
   if #method > record.limits.method then
-    core.count("limits_exceeded")
-    return call_error(record, bits, errors.wire(codes.too_large, nil, {
-      limit = "method", max = record.limits.method,
-    }))
+    local err = errors.wire(codes.too_large, nil, { limit = "method", max = record.limits.method })
+    refused(record, conn, bits, method, err, "limits_exceeded")
+    return call_error(record, bits, err)
   end
+  core.count("methods_unknown")
   local what, registry = "method", record.requests
   if is_notification(bits) then what, registry = "notification", record.notifications end
-  core.log(core.is_dev and "warn" or "debug", "unknown " .. what, {
-    path = record.path, method = method, did_you_mean = core.is_dev and spelling.nearest(method, registry.order) or nil,
-  })
+  local level, event = core.is_dev and "warn" or "debug", "unknown " .. what
+  local fields = { path = record.path, method = method }
+  if report.is_due(level, fields, ("%s %s"):format(event, record.path)) then
+    fields.did_you_mean = core.is_dev and spelling.nearest(method, registry.order) or nil
+    core.log(level, event, fields)
+  end
   if what == "notification" then return nil, E.SILENT end
   local err = errors.wire(codes.method_not_found, nil, { method = method })
   local known = core.is_dev and record.requests.all[method]
@@ -176,29 +191,37 @@ end
 
 local function call_slowly(record, conn, task, method, values, id, bits, detail)
   if bits & E.MALFORMED ~= 0 then
-    return answer_error(record, bits, errors.wire(codes.parse, "Parse error: " .. detail.error, {
-      reason = detail.error, at = detail.at,
-    }))
+    local err = errors.wire(codes.parse, "Parse error: " .. detail.error, { reason = detail.error, at = detail.at })
+    refused(record, conn, bits, nil, err)
+    return answer_error(record, bits, err)
   end
   local is_answer = bits & (E.RESULT | E.ERROR) ~= 0 and bits & (E.METHOD | E.METHOD_BAD) == 0
   if is_answer and bits & E.ID ~= 0 then
     if not pending.settle(conn, id, detail) then
-      core.log("debug", "an answer to no call", { path = record.path, id = tostring(id) })
+      refused(record, conn, bits, nil, invalid("an answer to no call"), "answers_unknown")
     end
     return nil, E.SILENT
   end
   local err = judge_form(record, bits)
-  if err then return answer_error(record, bits, err) end
+  if err then
+    refused(record, conn, bits, method, err, "messages_malformed")
+    return answer_error(record, bits, err)
+  end
   if bits & E.DRAINING ~= 0 then
-    return call_error(record, bits, errors.wire(codes.unavailable, "Unavailable: the server is stopping"))
+    err = errors.wire(codes.unavailable, "Unavailable: the server is stopping")
+    refused(record, conn, bits, method, err, "calls_turned_away")
+    return call_error(record, bits, err)
   end
   err = judge_params(bits, detail)
-  if err then return call_error(record, bits, err) end
+  if err then
+    refused(record, conn, bits, method, err, bits & E.OVER_LIMIT == 0 and "params_refused" or nil)
+    return call_error(record, bits, err)
+  end
   local registry = is_notification(bits) and record.notifications or record.requests
   local m = registry[bits & HTTP ~= 0 and "http" or "websocket"][method]
   if not m then
     if traffic.is_watched then traffic.unknown(record, method, conn, values) end
-    return not_found(record, bits, method)
+    return not_found(record, conn, bits, method)
   end
   return run(record, m, conn, task, method, values, id, bits)
 end
@@ -339,7 +362,9 @@ function M.slow(task, ms)
     ms = ms, method = ctx and call.entry(ctx).name,
     at = info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or nil,
   }
-  if report.is_due("warn", event, fields) then core.log("warn", event, fields, debug.traceback("", 2)) end
+  if report.is_due("warn", fields, ("%s %s"):format(event, fields.at or "")) then
+    core.log("warn", event, fields, debug.traceback("", 2))
+  end
 end
 
 --- A result (or an error's data) has no form in JSON.
@@ -368,7 +393,9 @@ function M.unencodable(record, task, bits, value, style, what, path)
     error_id = id, path = record.path, method = ctx and ctx[METHOD],
     at = (is_error and "error" or "result") .. path, what = what,
   }
-  if report.is_due("error", event, fields) then core.log("error", event, fields) end
+  if report.is_due("error", fields, ("%s %s %s"):format(event, record.path, fields.method or "")) then
+    core.log("error", event, fields)
+  end
   local data = { error_id = id }
   if core.is_dev then
     data.dev = { message = ("the result holds %s at result%s"):format(what, path) }
@@ -378,20 +405,22 @@ end
 
 --- A message that could not even be taken apart.
 ---@param record perigee.Record
+---@param conn integer
 ---@param bits integer
 ---@param why "parse"|"empty"|"batch"
 ---@param text string
 ---@param number integer
-function M.refuse(record, bits, why, text, number)
+function M.refuse(record, conn, bits, why, text, number)
+  local err
   if why == "parse" then
-    return answer_error(record, bits, errors.wire(codes.parse, "Parse error: " .. text, {
-      reason = text, at = number,
-    }))
+    err = errors.wire(codes.parse, "Parse error: " .. text, { reason = text, at = number })
   elseif why == "empty" then
-    return answer_error(record, bits, invalid("an empty batch"))
+    err = invalid("an empty batch")
+  else
+    err = invalid(("a batch may have at most %d members"):format(number))
+    err.data = { limit = "batch", max = number }
   end
-  local err = invalid(("a batch may have at most %d members"):format(number))
-  err.data = { limit = "batch", max = number }
+  refused(record, conn, bits, nil, err)
   return answer_error(record, bits, err)
 end
 

@@ -181,7 +181,7 @@ local function give_cookie(visitor, renew)
     visitor.is_warned = true
     local event, fields = "a session's new id cannot reach its client: an open WebSocket has no answer for the cookie; "
       .. "sign in over HTTP POST", { conn = ("%x"):format(visitor.conn) }
-    if report.is_due("warn", event, fields) then core.log("warn", event, fields) end
+    if report.is_due("warn", fields, event) then core.log("warn", event, fields) end
   end
 end
 
@@ -382,7 +382,7 @@ local function commit(unit)
   if not changes then return end
   if unit.is_stored and not visitor.id or not save(unit, changes) then -- what has ended is not begun again
     local event, fields = "a session ended while a call was changing it", {}
-    if report.is_due("info", event, fields) then core.log("info", event, fields) end
+    if report.is_due("info", fields, event) then core.log("info", event, fields) end
     visitor.is_stored = false
     move(visitor, nil)
   end

@@ -15,9 +15,10 @@ static struct {
   int fd;
   struct outlet *outlet; /* or NULL */
   atomic_int level;
+  enum log_level quiet;
   enum log_format format;
   bool is_coloured;
-} out = {.fd = 2, .level = LOG_INFO};
+} out = {.fd = 2, .level = LOG_INFO, .quiet = LOG_DEBUG};
 
 static _Thread_local unsigned worker; /* index + 1; 0: none */
 
@@ -36,6 +37,14 @@ void log_lead(struct outlet *outlet) {
 
 void log_set_level(enum log_level level) {
   atomic_store(&out.level, (int)level);
+}
+
+void log_set_quiet(enum log_level level) {
+  out.quiet = level;
+}
+
+enum log_level log_quiet(void) {
+  return out.quiet;
 }
 
 void log_worker(unsigned index) {

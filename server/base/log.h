@@ -38,6 +38,9 @@ void log_open(int fd, enum log_level level, enum log_format format, bool is_colo
 /* Lines go there from now on, and nobody waits for who reads them. NULL: no longer. */
 void log_lead(struct outlet *outlet);
 void log_set_level(enum log_level level);
+/* The level of lines about what single clients do: debug, unless set otherwise (for dev). */
+void log_set_quiet(enum log_level level);
+enum log_level log_quiet(void);
 /* Lines of this thread say which worker it is. */
 void log_worker(unsigned index);
 bool log_is_on(enum log_level level);

@@ -372,8 +372,7 @@ static int call_body(lua_State *L) {
   c->bits |= e.bits;
   lua_pushinteger(L, c->bits);
   if (c->bits & DETAIL) {
-    if (c->bits & (ENV_MALFORMED | ENV_NOT_OBJECT))
-      metric_add(&h->worker.metrics.messages_malformed, 1);
+    if (c->bits & ENV_MALFORMED) metric_add(&h->worker.metrics.messages_malformed, 1);
     if (c->bits & ENV_OVER_LIMIT) metric_add(&h->worker.metrics.limits_exceeded, 1);
     push_detail(L, h, &e);
   }
@@ -386,11 +385,12 @@ static int refuse_body(lua_State *L) {
   struct call *c = call_of(t);
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.refuse);
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
+  lua_pushinteger(L, (lua_Integer)c->conn);
   lua_pushinteger(L, c->bits);
   lua_pushstring(L, c->refusal);
   lua_pushstring(L, c->refusal_text);
   lua_pushinteger(L, c->refusal_number);
-  lua_callk(L, 5, 3, (lua_KContext)t, say);
+  lua_callk(L, 6, 3, (lua_KContext)t, say);
   return say(L, LUA_OK, (lua_KContext)t);
 }
 

@@ -47,7 +47,7 @@ static void refuse_with(struct conn *conn, unsigned status, const char *line, co
                                .is_last = true};
   snprintf(text, sizeof text, "%u %s%s%s\n", status, http_status_text(status), why ? ": " : "",
            why ? why : "");
-  metric_add(&conn->worker->metrics.http_refused, 1);
+  http_refused(conn, status, why);
   http_answer_text(conn, &answer, text);
 }
 
@@ -601,6 +601,14 @@ static void deliver(struct conn *conn, bool is_binary, const uint8_t *data, size
     begin_receive(h, conn, is_binary, data, n);
   } else {
     static const char why[] = "only text messages are understood here";
+    static struct log_limit limit = LOG_LIMIT(20);
+    struct log_line l;
+    metric_add(&h->worker.metrics.messages_unsupported, 1);
+    if (log_begin_limited(&l, &limit, log_quiet(), "binary message refused")) {
+      log_hex(&l, "conn", conn_id(conn));
+      log_str(&l, "path", c->path);
+      log_end(&l);
+    }
     ws_close(conn, WS_UNSUPPORTED, why, sizeof why - 1);
   }
 }
@@ -760,6 +768,7 @@ int l_reject(lua_State *L) {
         .status = (unsigned)status, PLAIN_TEXT, .extra = headers, .extra_len = n, .is_last = true};
     stop_opening(conn);
     ws_forget(conn);
+    http_refused(conn, (unsigned)status, "the app's connect hook");
     http_answer_text(conn, &answer, body);
   }
   lua_pushboolean(L, is_opening);

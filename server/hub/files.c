@@ -202,6 +202,7 @@ static void answer_error(struct conn *conn, int error) {
                     error == ENAMETOOLONG || error == EISDIR;
   struct http_answer answer = {
       .status = is_missing ? 404 : 500, .type = "text/plain; charset=utf-8", .type_len = 25};
+  http_refused(conn, answer.status, is_missing ? NULL : "the file cannot be read");
   http_answer_text(conn, &answer, is_missing ? "404 Not Found\n" : "500 Internal Server Error\n");
 }
 

@@ -72,10 +72,20 @@ static void drop_queue(struct conn *conn) {
   conn->backlog = NULL;
 }
 
+static void log_ended(struct conn *conn) {
+  struct log_line l;
+  if (!log_begin(&l, LOG_DEBUG, "connection ended")) return;
+  log_hex(&l, "conn", conn_id(conn));
+  log_str(&l, "protocol", conn->protocol->name);
+  log_str(&l, "why", conn->why);
+  log_end(&l);
+}
+
 void conn_close(struct conn *conn, const char *why) {
   if (conn->state == CONN_CLOSED) return;
   conn->state = CONN_CLOSED;
   if (!conn->why) conn->why = why;
+  log_ended(conn);
   deadline_unset(&conn->worker->deadlines, &conn->timeout);
   conn->protocol->closed(conn);
   drop_queue(conn);

@@ -151,11 +151,64 @@ void http_answer_text(struct conn *conn, const struct http_answer *answer, const
   http_answer(conn, answer, slice);
 }
 
-void http_refuse(struct conn *conn, unsigned status, const char *text) {
+static void count_refusal(struct conn *conn, unsigned status) {
+  struct metrics *m = &conn->worker->metrics;
+  const struct http_request *r = http_request_of(conn);
+  metric_add(&m->http_refused, 1);
+  if (r && r->is_upgrade) metric_add(&m->handshakes_refused, 1);
+  switch (status) {
+  case 404:
+  case 405: metric_add(&m->http_not_found, 1); break;
+  case 411:
+  case 415:
+  case 417: metric_add(&m->http_unsupported, 1); break;
+  case 413:
+  case 414:
+  case 431: metric_add(&m->http_too_large, 1); break;
+  case 400:
+  case 426:
+  case 501:
+  case 505: metric_add(&m->http_malformed, 1); break;
+  default: break; /* 403, 408, 503 have counters by their cause */
+  }
+}
+
+/* Who asked, and what for. */
+static void log_request(struct log_line *l, struct conn *conn) {
+  const struct http_request *r = http_request_of(conn);
+  char address[64] = "";
+  unsigned port = 0;
+  conn_peer(conn, address, sizeof address, &port);
+  log_hex(l, "conn", conn_id(conn));
+  log_str(l, "peer", address);
+  if (!r || !r->base || !r->target.len) return;
+  log_str(l, "method", llhttp_method_name((llhttp_method_t)r->method));
+  /* "GET" of a handshake says little */
+  if (r->is_upgrade) log_bool(l, "handshake", true);
+  log_bytes(l, "target", http_text(r, r->target), r->target.len);
+}
+
+void http_refused(struct conn *conn, unsigned status, const char *why) {
+  static struct log_limit limit = LOG_LIMIT(20);
+  struct log_line l;
+  if (conn->state != CONN_OPEN) return;
+  count_refusal(conn, status);
+  if (!log_begin_limited(&l, &limit, log_quiet(), "request refused")) return;
+  log_request(&l, conn);
+  log_uint(&l, "status", status);
+  log_str(&l, "reason", why ? why : http_status_text(status));
+  log_end(&l);
+}
+
+static void answer_refusal(struct conn *conn, unsigned status, const char *text) {
   struct http_answer answer = {
       .status = status, .type = "text/plain; charset=utf-8", .type_len = 25, .is_last = true};
-  metric_add(&conn->worker->metrics.http_refused, 1);
   http_answer_text(conn, &answer, text);
+}
+
+void http_refuse(struct conn *conn, unsigned status, const char *text) {
+  http_refused(conn, status, NULL);
+  answer_refusal(conn, status, text);
 }
 
 void http_answer_head(struct conn *conn, const struct http_answer *answer, uint64_t length) {
@@ -181,12 +234,8 @@ void http_answer_end(struct conn *conn) {
 static void log_bad(struct conn *conn, unsigned status, const char *reason) {
   static struct log_limit limit = LOG_LIMIT(10);
   struct log_line l;
-  char address[64] = "";
-  unsigned port = 0;
   if (!log_begin_limited(&l, &limit, LOG_INFO, "bad HTTP request")) return;
-  conn_peer(conn, address, sizeof address, &port);
-  log_hex(&l, "conn", conn_id(conn));
-  log_str(&l, "peer", address);
+  log_request(&l, conn);
   log_uint(&l, "status", status);
   log_str(&l, "reason", reason);
   log_end(&l);
@@ -198,7 +247,8 @@ static void fail(struct conn *conn, unsigned status, const char *reason) {
   log_bad(conn, status, reason);
   snprintf(text, sizeof text, "%u %s: %s\n", status, http_status_text(status), reason);
   conn->http->has_body_to_come = true; /* never keep alive */
-  http_refuse(conn, status, text);
+  count_refusal(conn, status);
+  answer_refusal(conn, status, text);
 }
 
 static void send_continue(struct conn *conn) {

@@ -39,7 +39,10 @@ const struct http_request *http_request_of(const struct conn *conn);
 void http_answer(struct conn *conn, const struct http_answer *answer, struct slice body);
 /* Answers with a short text of its own, or none (body NULL: no body and no Content-Type). */
 void http_answer_text(struct conn *conn, const struct http_answer *answer, const char *body);
-/* Answers an error: a line of text, connection closed. */
+/* Counts a request that no handler gets, and has a quiet line in the log for it. Before it is
+ * answered. why: static, or NULL. */
+void http_refused(struct conn *conn, unsigned status, const char *why);
+/* The same, and answers an error: a line of text, connection closed. */
 void http_refuse(struct conn *conn, unsigned status, const char *text);
 
 /* Answers piece by piece: a head that announces `length` bytes of body, the body by conn_send, the

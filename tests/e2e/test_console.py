@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from server import BINARY, apps_folder, environment, run
-from wire import RpcError, WebSocket, call_http, call_text, fetch, post
+from wire import BINARY as BINARY_FRAME
+from wire import Closed, RpcError, WebSocket, call_http, call_text, fetch, frame, handshake, post, request
 
 BANK = """local perigee = require "perigee"
 local Bank = perigee.consumer {}
@@ -162,3 +163,144 @@ def test_colours(tmp_path):
     assert "\x1b[31mhandler failed" in shown and "\x1b[33m    >    5 |" in shown
     assert "\x1b" not in on_terminal(apps, NO_COLOR="1")
     assert "\x1b[31m" in on_terminal(apps, NO_COLOR="")
+
+
+# ---- what no handler gets -------------------------------------------------------------------------
+
+REFUSED = [  # message, code, reason, counter
+    ('{"jsonrpc":"2.0","method":"note","params":null}', -32602, "Invalid params: params must be an array or an object", "params_refused"),
+    ('{"jsonrpc":"2.0","method":"note","params":7}', -32602, "Invalid params: params must be an array or an object", "params_refused"),
+    ('{"jsonrpc":"2.0","method":"note","params":[99999999999999999999]}', -32602, "Invalid params: a number beyond 64 bits", "params_refused"),
+    ('{"jsonrpc":"2.0","method":"note","params":[1,1,1,1,1]}', -32001, "Request too large: array over 4", "limits_exceeded"),
+    ('{"jsonrpc":"2.0","method":"withdraw","params":null,"id":1}', -32602, "Invalid params: params must be an array or an object", "params_refused"),
+    ('{"jsonrpc":"2.0","method":1}', -32600, "Invalid Request: method must be a string", "messages_malformed"),
+    ('{"jsonrpc":"1.0","method":"withdraw","id":2}', -32600, 'Invalid Request: jsonrpc must be the string "2.0"', "messages_malformed"),
+    ('{"id":2}', -32600, "Invalid Request: no method", "messages_malformed"),
+    ("7", -32600, "Invalid Request: not an object", "messages_malformed"),
+    ("no JSON", -32700, "Parse error: value expected", "messages_malformed"),
+    ("[]", -32600, "Invalid Request: an empty batch", "messages_malformed"),
+    ("[1,", -32700, "Parse error: ", "messages_malformed"),
+    ("[" + ",".join('{"jsonrpc":"2.0","method":"note"}' for _ in range(4)) + "]", -32600, "Invalid Request: a batch may have at most 3 members", "limits_exceeded"),
+    ('{"jsonrpc":"2.0","id":9,"result":1}', -32600, "Invalid Request: an answer to no call", "answers_unknown"),
+    ('{"jsonrpc":"2.0","method":"' + "m" * 21 + '","id":1}', -32001, "Request too large", "limits_exceeded"),
+]
+SMALL = ["--max-array", "4", "--max-batch", "3", "--max-method", "20"]
+
+
+@pytest.mark.parametrize("verb", ["dev", "serve"])
+def test_each_message_that_is_refused_leaves_a_line_and_a_count(bank, verb):
+    server = bank(*SMALL, "--log-level", "debug", verb=verb)
+    before = server.metrics()
+    counted = {}
+    with WebSocket(server, "/bank") as ws:
+        for n, (text, code, reason, counter) in enumerate(REFUSED):
+            ws.send_text(text)
+            if verb == "dev":
+                server.wait_log(rf"^\d\d:\d\d:\d\d\.\d{{3}}  /bank +\S+ +#\d+ +{code} {re.escape(reason)}")
+            else:
+                shown = re.escape(reason.replace('"', '\\"'))
+                server.wait_log(rf'debug message refused code={code} conn=\w+ (method=\w+ )?path=/bank reason="{shown}.*transport=websocket')
+            counted[counter] = counted.get(counter, 0) + 1
+            now = server.metrics()
+            assert {name: now[name] - before[name] for name in counted} == counted, f"after {text[:60]}"
+
+
+def test_messages_that_are_refused_over_http(bank):
+    server = bank("--log-level", "debug", verb="serve")
+    assert fetch(server, post("/bank", "no JSON")).status == 200
+    server.wait_log("debug message refused code=-32700 conn=.* path=/bank .* transport=http")
+    assert server.metrics()["messages_malformed"] == 1
+
+
+@pytest.mark.parametrize("verb", ["dev", "serve"])
+def test_unknown_methods_are_counted_and_limited(bank, verb):
+    """Names that clients make up are one kind: they do not fill a log."""
+    server = bank("--log-level", "debug", verb=verb)
+    with WebSocket(server, "/bank") as ws:
+        for n in range(200):
+            ws.send_notification(f"made_up_{n}")
+        with pytest.raises(RpcError):
+            ws.call("no_such_method")
+    assert server.metrics()["methods_unknown"] == 201
+    server.stop()
+    shown = server.log_lines("unknown (method|notification)")
+    told = sum(int(found) for found in re.findall(r"suppressed=(\d+)", server.log))
+    real = [line for line in shown if "more like it" not in line]
+    assert len(real) + told == 201 and len(real) < 100
+
+
+HTTP_REFUSED = [  # request, status, counter, reason
+    (request("GET", "/nowhere"), 404, "http_not_found", "Not Found"),
+    (request("GET", "/nowhere/%0a%1b[31m"), 404, "http_not_found", "Not Found"),
+    (request("DELETE", "/bank"), 405, "http_not_found", "Method Not Allowed"),
+    (request("GET", "/bank/none.txt"), 404, "http_not_found", "Not Found"),
+    (post("/bank", "{}", content_type="text/plain"), 415, "http_unsupported", "Content-Type must be application/json"),
+    (post("/bank", "{}", {"Content-Encoding": "gzip"}), 415, "http_unsupported", "no Content-Encoding is understood"),
+    (post("/bank", "{}", {"Expect": "more"}), 417, "http_unsupported", "only Expect: 100-continue is understood"),
+    (post("/bank", "x" * 2000), 413, "http_too_large", "announced body over the limit"),
+    (request("GET", "/bank?" + "x" * 2000), 414, "http_too_large", ".*"),
+    (request("GET", "/bank", {"X-Long": "x" * 5000}), 431, "http_too_large", ".*"),
+    (b"nonsense\r\n\r\n", 400, "http_malformed", ".*"),
+    (handshake("/bank", version="12"), 426, "handshakes_refused", ".*"),
+    (handshake("/bank", key="short"), 400, "handshakes_refused", ".*"),
+    (handshake("/nowhere"), 404, "handshakes_refused", "Not Found"),
+    (handshake("/bank", {"Origin": "http://elsewhere.example"}), 403, "handshakes_refused", "origin not allowed"),
+    (handshake("/closed"), 403, "handshakes_refused", "the app's connect hook"),
+]
+
+
+ALSO = {400: "http_malformed", 426: "http_malformed", 404: "http_not_found"}
+
+
+@pytest.mark.parametrize("verb", ["dev", "serve"])
+def test_each_request_that_is_refused_leaves_a_line_and_a_count(serve, tmp_path, verb):
+    apps = apps_folder(tmp_path / "apps", files={
+        "bank/init.lua": BANK, "bank/public/index.html": "hi",
+        "closed/init.lua": 'local C = require("perigee").consumer {}\nfunction C:connect() return false end\nreturn C\n'})
+    server = serve(apps, "--log-level", "debug", "--max-body", "1KiB", "--max-target", "1KiB", "--max-head", "4KiB", verb=verb)
+    level = "info " if verb == "dev" else "debug"
+    before, counted = server.metrics(), {}
+    for data, status, counter, reason in HTTP_REFUSED:
+        seen = len(server.log_lines("request refused|bad HTTP request"))
+        assert fetch(server, data).status == status, data[:60]
+        server.wait_log("request refused|bad HTTP request", seen + 1)
+        line = server.log_lines("request refused|bad HTTP request")[-1]
+        assert re.search(rf'({level} request refused|info  bad HTTP request) conn=\w+ peer=127\.0\.0\.1 .*status={status} reason="?{reason}"?$', line), line
+        assert "\x1b" not in line
+        for name in {counter, "http_refused"} | ({ALSO[status]} if status in ALSO else set()):
+            counted[name] = counted.get(name, 0) + 1
+        now = server.metrics()
+        assert {name: now[name] - before[name] for name in counted} == counted, (data[:60], line)
+
+
+def test_nothing_of_it_without_debug(bank):
+    server = bank(verb="serve")
+    with WebSocket(server, "/bank") as ws:
+        ws.send_text("no JSON")
+        ws.receive()
+    assert fetch(server, request("GET", "/nowhere")).status == 404
+    server.stop()
+    assert not server.log_lines("refused")
+
+
+def test_requests_without_end(bank):
+    server = bank("--log-level", "debug", verb="serve")
+    for n in range(100):
+        fetch(server, request("GET", f"/nowhere/{n}"))
+    assert server.metrics()["http_not_found"] == 100
+    server.stop()
+    shown = server.log_lines("debug request refused ")
+    assert len(shown) < 100
+    assert len(shown) + sum(int(n) for n in re.findall(r"suppressed=(\d+)", server.log)) == 100
+
+
+def test_binary_messages_that_nobody_takes(bank):
+    server = bank("--log-level", "debug", verb="serve")
+    with WebSocket(server, "/bank") as ws:
+        ws.send(frame(BINARY_FRAME, b"\0"))
+        with pytest.raises(Closed) as closed:
+            ws.receive()
+    assert closed.value.code == 1003
+    server.wait_log("debug binary message refused conn=.* path=/bank")
+    assert server.metrics()["messages_unsupported"] == 1
+    server.wait_log("debug connection ended conn=.* protocol=websocket why=")
