@@ -107,22 +107,32 @@ static bool tell_lost(struct outlet *o) {
   return true;
 }
 
-static void drain(struct outlet *o) {
-  size_t n;
-  while ((n = next_batch(o)) > 0) {
-    if (tell_lost(o)) {
-      write_lines(o, o->batch, n);
-    } else {
-      uint64_t lines = lines_in(o->batch, n);
-      o->lost += lines;
-      atomic_fetch_add(&o->dropped, lines);
-    }
-    atomic_fetch_add(&o->taken, n);
+/* Writes the next batch. False: nothing waits. */
+static bool write_batch(struct outlet *o) {
+  size_t n = next_batch(o);
+  if (n == 0) return false;
+  if (tell_lost(o)) {
+    write_lines(o, o->batch, n);
+  } else {
+    uint64_t lines = lines_in(o->batch, n);
+    o->lost += lines;
+    atomic_fetch_add(&o->dropped, lines);
   }
-  atomic_store(&o->is_telling, true);
-  o->lost += atomic_exchange(&o->missing, 0); /* from here on lines are taken again */
-  tell_lost(o);
-  atomic_store(&o->is_telling, false);
+  atomic_fetch_add(&o->taken, n);
+  return true;
+}
+
+static void drain(struct outlet *o) {
+  for (;;) {
+    bool is_missing = atomic_load(&o->missing) > 0;
+    if (write_batch(o)) continue;
+    if (!is_missing) return;
+    /* nothing was put since the first line that is missing here, and all before it is written */
+    atomic_store(&o->is_telling, true);
+    o->lost += atomic_exchange(&o->missing, 0); /* from here on lines are taken again */
+    tell_lost(o);
+    atomic_store(&o->is_telling, false);
+  }
 }
 
 static void *outlet_main(void *arg) {
@@ -158,9 +168,10 @@ struct outlet *outlet_open(int fd, outlet_notice *notice, void *owner) {
 }
 
 static void put_piece(struct outlet *o, const char *text, size_t n) {
+  bool must_wake = true;
   pthread_mutex_lock(&o->lock);
-  size_t at = atomic_load(&o->put), room = OUTLET_BYTES - (at - atomic_load(&o->taken));
-  if (n > room || atomic_load(&o->missing) > 0) {
+  size_t at = atomic_load(&o->put);
+  if (n > OUTLET_BYTES - (at - atomic_load(&o->taken)) || atomic_load(&o->missing) > 0) {
     uint64_t lines = lines_in(text, n);
     if (lines == 0) lines = 1; /* or nobody would hear of it */
     atomic_fetch_add(&o->missing, lines);
@@ -170,14 +181,16 @@ static void put_piece(struct outlet *o, const char *text, size_t n) {
     memcpy(o->ring + start, text, first);
     memcpy(o->ring, text + first, n - first);
     atomic_store(&o->put, at + n);
+    /* still at work on what came before: then it will look for more, and find this */
+    must_wake = atomic_load(&o->taken) == at;
   }
   pthread_mutex_unlock(&o->lock);
+  if (must_wake) sem_post(&o->ready);
 }
 
 void outlet_put(struct outlet *o, const char *text, size_t n) {
   for (size_t at = 0; at < n; at += PIECE_BYTES)
     put_piece(o, text + at, n - at < PIECE_BYTES ? n - at : PIECE_BYTES);
-  sem_post(&o->ready);
 }
 
 uint64_t outlet_dropped(const struct outlet *o) {

@@ -208,12 +208,17 @@ static void the_queue_goes_on_after_a_stall(void **state) {
 
 static void a_stuck_outlet_can_be_left(void **state) {
   (void)state;
-  static struct outlet *left; /* still known to the thread */
-  fill();
-  say("nobody reads this\n");
-  assert_false(outlet_close(outlet, 1));
-  left = outlet;
-  outlet = NULL;
+  static struct outlet *left; /* still known to its thread, and so is the pipe */
+  static int told;
+  int own[2];
+  char bytes[PIPE_BYTES] = "";
+  assert_int_equal(pipe(own), 0);
+  assert_int_equal(fcntl(own[1], F_SETPIPE_SZ, PIPE_BYTES), PIPE_BYTES);
+  assert_int_equal(write(own[1], bytes, sizeof bytes), sizeof bytes);
+  left = outlet_open(own[1], notice, &told);
+  assert_non_null(left);
+  outlet_put(left, "nobody reads this\n", 18);
+  assert_false(outlet_close(left, 1));
   outlet_put(left, "nor this\n", 9); /* neither waits nor stays */
   assert_int_equal(outlet_dropped(left), 1);
 }
