@@ -11,6 +11,7 @@
 #include "bridge/generation.h"
 #include "bridge/linspect.h"
 #include "bridge/llayer.h"
+#include "bridge/lluv.h"
 #include "bridge/lstore.h"
 #include "bridge/ltest.h"
 #include "bridge/peer.h"
@@ -36,6 +37,7 @@ void host_stop(struct host *h) {
   deadline_unset(&h->worker.deadlines, &h->grace);
   layer_dismiss(h->layer, &h->worker);
   worker_close(&h->worker);
+  lluv_end_handles(h);
 }
 
 static void on_last_grace(struct deadline *d) {
@@ -222,10 +224,9 @@ void host_run(struct host *h) {
 
 bool host_close(struct host *h) {
   host_stop(h);
-  /* Lua first: collecting luv's handles closes them, which needs the loop once more */
+  uv_run(&h->worker.loop, UV_RUN_DEFAULT); /* luv's handles, while there is a state to end in */
   tasks_fini(h);
   state_close(h);
-  uv_run(&h->worker.loop, UV_RUN_DEFAULT);
   outbox_flush(&h->outbox); /* the broker should know who has left */
   store_forget(h->store, &h->worker.mailbox);
   bool is_clean = worker_fini(&h->worker);

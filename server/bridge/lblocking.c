@@ -10,8 +10,10 @@
  * two to let go frees it. */
 #include "bridge/lblocking.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "bridge/host.h"
+#include "bridge/lluv.h"
 #include "bridge/plain.h"
 #include "bridge/settings.h"
 
@@ -32,8 +34,9 @@ struct blocking_state {
   struct memory memory;
   const void *array_mt; /* identity and registry reference of its array metatable */
   int array_mt_ref;
-  char *folder;   /* of the app whose modules it has loaded */
-  unsigned epoch; /* of blocking_forget: an older one is not used again */
+  unsigned n_faults; /* callbacks of luv that failed since it was last taken */
+  char *folder;      /* of the app whose modules it has loaded */
+  unsigned epoch;    /* of blocking_forget: an older one is not used again */
 };
 
 struct job {
@@ -47,6 +50,7 @@ struct job {
   bool is_working;                  /* the pool has it, or it waits for the pool */
   bool is_dropped;                  /* Lua has let go */
   bool is_ok;                       /* results are the function's; else one error text */
+  unsigned n_faults;                /* errors in it that could not be told to the caller */
 };
 
 static atomic_uint epoch; /* of all workers: loading is rare */
@@ -61,9 +65,74 @@ static int no_perigee(lua_State *L) {
                     "Lua state of its own");
 }
 
+static int no_end(lua_State *L) {
+  return luaL_error(L, "os.%s is not for apps: it is the whole server's",
+                    lua_tostring(L, lua_upvalueindex(1)));
+}
+
+/* print goes to the log, where it does not mix with other lines. */
+static int print_to_log(lua_State *L) {
+  luaL_Buffer b;
+  int n = lua_gettop(L);
+  luaL_buffinit(L, &b);
+  for (int i = 1; i <= n; i++) {
+    if (i > 1) luaL_addchar(&b, '\t');
+    luaL_tolstring(L, i, NULL);
+    luaL_addvalue(&b);
+  }
+  luaL_pushresult(&b);
+  log_say(LOG_INFO, lua_tostring(L, -1));
+  return 0;
+}
+
+/* load, loadfile and dofile for text only: a precompiled chunk can crash the interpreter. Upvalues:
+ * Lua's own, and where it takes the mode. */
+static int load_text(lua_State *L) {
+  int mode = (int)lua_tointeger(L, lua_upvalueindex(2)), n = lua_gettop(L);
+  if (n < mode) lua_settop(L, mode);
+  lua_pushliteral(L, "t");
+  lua_replace(L, mode);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+static int do_file(lua_State *L) {
+  lua_settop(L, 1);
+  if (luaL_loadfilex(L, luaL_optstring(L, 1, NULL), "t") != LUA_OK) return lua_error(L);
+  lua_call(L, 0, LUA_MULTRET);
+  return lua_gettop(L) - 1;
+}
+
+static void guard_load(lua_State *L, const char *name, int mode) {
+  lua_getglobal(L, name);
+  lua_pushinteger(L, mode);
+  lua_pushcclosure(L, load_text, 2);
+  lua_setglobal(L, name);
+}
+
+/* Lua's libraries without what would end the process, change it for all, or write past the log. */
+static void open_libraries(lua_State *L) {
+  static const char *const ends[] = {"exit", "setlocale"};
+  luaL_openlibs(L);
+  lua_getglobal(L, "os");
+  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+    lua_pushstring(L, ends[i]);
+    lua_pushcclosure(L, no_end, 1);
+    lua_setfield(L, -2, ends[i]);
+  }
+  lua_pop(L, 1);
+  guard_load(L, "load", 3);
+  guard_load(L, "loadfile", 2);
+  lua_register(L, "dofile", do_file);
+  lua_register(L, "print", print_to_log);
+}
+
 static int set_up(lua_State *L) {
   struct blocking_state *s = lua_touserdata(L, 1);
-  luaL_openlibs(L);
+  open_libraries(L);
+  lluv_preload(L, &s->n_faults);
   lua_newtable(L);
   s->array_mt = lua_topointer(L, -1);
   s->array_mt_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -177,6 +246,8 @@ static void on_pool(uv_work_t *work) {
     builder_begin(&job->results);
     plain_write(L, &job->results, lua_gettop(L), 1, s->array_mt, &what); /* a string: see above */
   }
+  job->n_faults = s->n_faults;
+  s->n_faults = 0;
   state_give(job->host, s);
 }
 
@@ -219,6 +290,7 @@ static void on_worked(uv_work_t *work, int status) {
   (void)status;
   h->blocking.n_jobs--;
   h->blocking.n_running--;
+  metric_add(&h->worker.metrics.faults, job->n_faults);
   job->is_working = false;
   if (job->is_dropped)
     job_free(job);

@@ -12,6 +12,7 @@
 #include "bridge/lconn.h"
 #include "bridge/linspect.h"
 #include "bridge/llayer.h"
+#include "bridge/lluv.h"
 #include "bridge/lsecret.h"
 #include "bridge/lstore.h"
 #include "bridge/ltest.h"
@@ -25,7 +26,6 @@
 #include <inttypes.h>
 #include <lauxlib.h>
 #include <lua-cjson.h>
-#include <luv/luv.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -509,29 +509,10 @@ static void prepend_path(lua_State *L, const char *folder) {
   lua_pop(L, 2);
 }
 
-static int not_for_apps(lua_State *L) {
-  return luaL_error(L, "uv.%s is not for apps: the loop is the server's",
-                    lua_tostring(L, lua_upvalueindex(1)));
-}
-
-static int open_luv(lua_State *L) {
-  struct host *h = host_of(L);
-  /* they would stop, re-enter or close the loop; walk takes each handle for one of luv's */
-  static const char *const not_these[] = {"run", "stop", "walk", "loop_close"};
-  luv_set_loop(h->L, &h->worker.loop);
-  luv_set_callback(h->L, task_callback); /* or an error in one would end the process */
-  luaopen_luv(L);
-  for (size_t i = 0; i < sizeof not_these / sizeof *not_these; i++) {
-    lua_pushstring(L, not_these[i]);
-    lua_pushcclosure(L, not_for_apps, 1);
-    lua_setfield(L, -2, not_these[i]);
-  }
-  return 1;
-}
-
 static int open_libraries(lua_State *L) {
   struct host *h = host_of(L);
   const char *lua_path = lua_touserdata(L, 1);
+  lluv_outlive(L);
   luaL_openlibs(L);
   lua_getglobal(L, "coroutine");
   lua_pushcfunction(L, l_resume);
@@ -557,7 +538,7 @@ static int open_libraries(lua_State *L) {
   lua_setfield(L, -2, "perigee.core.testing");
   lua_pushcfunction(L, luaopen_cjson);
   lua_setfield(L, -2, "cjson");
-  lua_pushcfunction(L, open_luv);
+  lua_pushcfunction(L, lluv_open);
   lua_setfield(L, -2, "luv");
   lua_pop(L, 1);
   if (lua_path) {

@@ -846,9 +846,21 @@ int l_spawn(lua_State *L) {
 
 static const struct task_kind luv_kind = {.name = "luv callback"};
 
+/* What luv gets for the results of a callback that may still be waiting. */
+static int push_nothing(lua_State *L, int n_results) {
+  if (n_results <= 0) return 0;
+  lua_checkstack(L, n_results);
+  for (int i = 0; i < n_results; i++) lua_pushnil(L);
+  return n_results;
+}
+
 int task_callback(lua_State *L, int n_args, int n_results, int flags) {
   struct host *h = host_of(L);
   (void)flags;
+  if (h->is_stopping) { /* the last callbacks of what is being closed: nobody is served any more */
+    lua_pop(L, n_args + 1);
+    return push_nothing(L, n_results);
+  }
   if (h->tasks
           .running) { /* luv calls back from within a call, as uv.walk does: no task of its own */
     lua_call(L, n_args, n_results < 0 ? 0 : n_results);
@@ -863,10 +875,7 @@ int task_callback(lua_State *L, int n_args, int n_results, int flags) {
     lua_pop(L, n_args + 1);
     if (t) task_end(t);
   }
-  if (n_results <= 0) return 0;
-  lua_checkstack(L, n_results);
-  for (int i = 0; i < n_results; i++) lua_pushnil(L);
-  return n_results;
+  return push_nothing(L, n_results);
 }
 
 int l_now(lua_State *L) {

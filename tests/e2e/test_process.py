@@ -451,6 +451,86 @@ def test_threads_that_never_end_keep_nobody_waiting(tmp_path):
         ws.rest()
 
 
+LUV = """
+local perigee, uv = require "perigee", require "luv"
+local C = perigee.consumer {}
+local kept = {}
+local begin = {
+  timer = function() local t = uv.new_timer() t:start(1000000, 0, print) return t end,
+  repeating = function() local t = uv.new_timer() t:start(1, 1, function() kept.ticks = true end) return t end,
+  idle_timer = function() local t = uv.new_timer() t:start(1000000, 0, print) t:stop() return t end,
+  idle_tcp = uv.new_tcp,
+  listener = function() local t = uv.new_tcp() t:bind("127.0.0.1", 0) t:listen(8, print) return t end,
+  reader = function() local r = uv.new_pipe(false) r:open(uv.pipe().read) r:read_start(print) return r end,
+  udp = function() local u = uv.new_udp() u:bind("127.0.0.1", 0) u:recv_start(print) return u end,
+  fs_event = function() local e = uv.new_fs_event() e:start("/", {}, print) return e end,
+  fs_poll = function() local e = uv.new_fs_poll() e:start("/", 1000, print) return e end,
+  signal = function() local s = uv.new_signal() s:start("sigusr2", print) return s end,
+  async = function() return uv.new_async(print) end,
+  child = function() return (uv.spawn("sleep", { args = { "1" } }, print)) end,
+  idle = function() local i = uv.new_idle() i:start(function() end) return i end,
+  check = function() local i = uv.new_check() i:start(function() end) return i end,
+  prepare = function() return uv.new_prepare() end,
+  hydra = function() -- grows another whenever one ends
+    local function grow() local t = uv.new_timer() t:start(1000000, 0, print) kept[t] = true t:close(grow) end
+    grow()
+    return true
+  end,
+  finalizer = function()
+    return setmetatable({}, { __gc = function()
+      uv.fs_stat("/", print)
+    end })
+  end,
+  request = function() uv.fs_stat("/", print) return true end,
+}
+C:rpc_method("begin", function(_, kind) kept[kind] = begin[kind]() return true end)
+C:rpc_method("drop", function(_, kind) begin[kind]() collectgarbage() return true end)
+C:rpc_method("kinds", function() local all = perigee.array {} for k in pairs(begin) do all[#all + 1] = k end return all end)
+return C
+"""
+
+
+@pytest.mark.parametrize("keep", ["begin", "drop"])
+@pytest.mark.parametrize("library", ["as it is", "spoiled"])
+def test_handles_of_luv_do_not_outlive_the_server(tmp_path, keep, library):
+    """Active or idle, held by the app or by nobody: the end is the same."""
+    code = LUV if library == "as it is" else LUV.replace("return C\n", "uv.close, uv.is_closing = nil, nil\nreturn C\n")
+    apps = apps_folder(tmp_path / "apps", files={"x.lua": code})
+    with Server(apps) as server, WebSocket(server, "/x") as ws:
+        for kind in ws.call("kinds"):
+            assert ws.call(keep, kind) is True, kind
+        server.signal()
+        assert server.wait() == 0
+        assert not server.log_lines("leaving it behind")
+        ws.rest()
+
+
+def test_handles_of_luv_do_not_outlive_specs(tmp_path):
+    apps_folder(tmp_path / "apps", files={"x.lua": LUV})
+    (tmp_path / "x_spec.lua").write_text("""
+        local testing = require "perigee.testing"
+        it("passes", function()
+          local client = testing.app("apps/x.lua"):connect("/x")
+          for _, kind in ipairs(client:call("kinds")) do
+            local is_restless = kind == "repeating" or kind == "idle" or kind == "check" or kind == "hydra"
+            if not is_restless then client:call("begin", kind) end
+          end
+        end)""")
+    done = run("test", "x_spec.lua", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 success" in done.stdout
+
+
+def test_print_on_a_thread_goes_to_the_log(serve, tmp_path):
+    server = serve(apps_folder(tmp_path / "apps", files={
+        "t/init.lua": FINE.replace('"pong"', 'perigee.blocking("t.work", "say")'),
+        "t/work.lua": 'return { say = function() print("from a thread\\n", 1, nil, true) end }'}), "--log-format", "json")
+    assert call_http(server, "/t", "ping") is None
+    assert server.wait_log(r'"event":"from a thread\\n\\t1\\tnil\\ttrue"')
+    server.stop()
+    assert server.output == b""
+
+
 def test_sigterm_with_a_deaf_client():
     """Who answers no close frame and reads nothing is cut."""
     with Server(["feed"], "--close-timeout", "200ms") as server:

@@ -1,4 +1,5 @@
 --- perigee.blocking: functions of an app's modules on a thread, in a Lua state of their own.
+local core = require("perigee.core")
 local rig = require("tests.spec.support.rig")
 local testing = require("perigee.testing")
 
@@ -76,6 +77,73 @@ describe("perigee.blocking", function()
       rig.has(case[2], got[2])
       rig.clean()
     end
+  end)
+
+  it("keeps what would end the process, change it for all, or run what is no text", function()
+    given([[
+      local M = {}
+      function M.try(code)
+        local ok, err = pcall(assert(load(code)))
+        return ok, tostring(err)
+      end
+      return M]], 'local ok, err = perigee.blocking("test.work", "try", ...) return { ok, err }')
+    for code, words in pairs {
+      ["os.exit(3)"] = "os.exit is not for apps",
+      ["os.setlocale('C')"] = "os.setlocale is not for apps",
+      ["assert(load(string.dump(function() end)))"] = "attempt to load a binary chunk",
+      ["assert(load(string.dump(function() end), '=x', 'b'))"] = "attempt to load a binary chunk",
+      ["require('luv').new_thread(print)"] = "uv.new_thread is not for apps",
+      ["require('luv').loop_close()"] = "uv.loop_close is not for apps",
+      ["local uv = require('luv') uv.kill(uv.os_getpid(), 'sigkill')"] = "the server's own process",
+    } do
+      local got = client:call("run", code)
+      assert.is_false(got[1], code)
+      rig.has(words, got[2])
+      rig.still_serves(client, "ping")
+    end
+    assert.is_true(client:call("run", "assert(load('return ...', 'x', 't', {}))")[1])
+  end)
+
+  it("loads text from files, and nothing else", function()
+    given([[
+      local M = {}
+      function M.files(text)
+        local name = os.tmpname()
+        local function write(bytes) local f = assert(io.open(name, "wb")) f:write(bytes) f:close() end
+        write(text)
+        local value = { dofile(name), loadfile(name)(), loadfile(name, "bt", {})() }
+        write(string.dump(function() return 1 end))
+        value[4] = { pcall(dofile, name) }
+        value[5] = { loadfile(name, "b") }
+        os.remove(name)
+        return value[1], value[2], value[3], value[4][1], value[4][2], value[5][2]
+      end
+      return M]], 'return { perigee.blocking("test.work", "files", ...) }')
+    local got = client:call("run", "return 42")
+    assert.same({ 42, 42, 42, false }, table.move(got, 1, 4, 1, {}))
+    rig.has("attempt to load a binary chunk", got[5])
+    rig.has("attempt to load a binary chunk", got[6])
+  end)
+
+  it("has a luv of its own, whose errors end nothing", function()
+    given([[
+      local uv = require "luv"
+      local M = {}
+      function M.go()
+        local timer, n = uv.new_timer(), 0
+        timer:start(0, 1, function()
+          n = n + 1
+          if n == 2 then timer:close() end
+          error("in a callback")
+        end)
+        uv.run()
+        return n
+      end
+      return M]], 'return perigee.blocking("test.work", "go")')
+    local before = core.metrics().faults
+    assert.equal(2, client:call("run"))
+    assert.equal(before + 2, core.metrics().faults)
+    rig.still_serves(client, "ping")
   end)
 
   it("refuses more than a thousand at a time, and goes on when they are done", function()
