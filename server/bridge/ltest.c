@@ -7,6 +7,7 @@
 #include "bridge/host.h"
 
 #include <lauxlib.h>
+#include <unistd.h>
 
 /* adopt(fd): a server connection on one end of a socket pair. Returns its id. */
 static int l_adopt(lua_State *L) {
@@ -89,10 +90,22 @@ static int l_forget_shared(lua_State *L) {
   return 0;
 }
 
+/* chdir(folder): a spec has its process for itself. */
+static int l_chdir(lua_State *L) {
+  const char *folder = luaL_checkstring(L, 1);
+  if (chdir(folder) != 0) return luaL_error(L, "cannot go to %s", folder);
+  return 0;
+}
+
 int ltest_open(lua_State *L) {
   static const luaL_Reg functions[] = {
-      {"adopt", l_adopt},   {"freeze", l_freeze},       {"advance", l_advance},
-      {"settle", l_settle}, {"log_level", l_log_level}, {"forget_shared", l_forget_shared},
+      {"chdir", l_chdir},
+      {"adopt", l_adopt},
+      {"freeze", l_freeze},
+      {"advance", l_advance},
+      {"settle", l_settle},
+      {"log_level", l_log_level},
+      {"forget_shared", l_forget_shared},
       {NULL, NULL},
   };
   luaL_newlib(L, functions);

@@ -2,6 +2,7 @@
 local project = require("perigee.project")
 local rig = require("tests.spec.support.rig")
 local settings = require("perigee.settings")
+local testcore = require("perigee.core.testing")
 local uv = require("luv")
 
 after_each(rig.clean)
@@ -41,9 +42,9 @@ describe("the state folder", function()
     assert.equal(state, of(nil, { config = folder .. "/x.conf.lua" }).values.state)
     assert.equal(state, of(nil, { flags = { flag("apps", folder .. "/shop/../shop/apps") } }).values.state)
     local here = uv.cwd()
-    uv.chdir(folder .. "/link")
+    testcore.chdir(folder .. "/link")
     local relative = of(nil, { flags = { flag("apps", "apps") } }).values.state
-    uv.chdir(here)
+    testcore.chdir(here)
     assert.equal(state, relative)
   end)
 
