@@ -16,12 +16,12 @@ void client_read(const struct conn *conn, const struct http_request *r, struct f
   forwarded_read(&host_of_conn(conn)->settings->proxies, r, peer, out);
 }
 
-void client_host(const struct conn *conn, const struct http_request *r, const char **host,
-                 size_t *n) {
-  struct forwarded f = {.host = http_text(r, r->host), .host_len = r->host.len};
+void client_host(const struct conn *conn, const struct http_request *r, struct origin_self *out) {
+  struct forwarded f = {
+      .scheme = SCHEME_HTTP, .host = http_text(r, r->host), .host_len = r->host.len};
   if (host_of_conn(conn)->settings->proxies.n_trusted) client_read(conn, r, &f);
-  *host = f.host;
-  *n = f.host_len;
+  *out = (struct origin_self){
+      .host = f.host, .host_len = f.host_len, .is_secure = f.scheme == SCHEME_HTTPS};
 }
 
 size_t client_line(const struct conn *conn, const struct http_request *r,

@@ -19,12 +19,11 @@ enum {
 
 static enum origin_trust judge(const struct conn *conn, const struct consumer *c,
                                const struct http_request *r, const struct http_field *origin) {
-  const char *host;
-  size_t host_len;
+  struct origin_self self;
   if (origin->value.len > ORIGIN_MAX) return ORIGIN_REFUSED;
-  client_host(conn, r, &host, &host_len);
+  client_host(conn, r, &self);
   return origin_judge((const char *const *)c->origins, http_text(r, origin->value),
-                      origin->value.len, host, host_len);
+                      origin->value.len, &self);
 }
 
 /* ---- refusals -------------------------------------------------------------------------------- */
@@ -50,10 +49,11 @@ static void remember(uint64_t key) {
   atomic_store_explicit(&known[i], key, memory_order_relaxed);
 }
 
-static void log_refusal(const struct consumer *c, const struct http_request *r,
-                        const struct http_field *origin) {
+static void log_refusal(const struct conn *conn, const struct consumer *c,
+                        const struct http_request *r, const struct http_field *origin) {
   static struct log_limit limit = LOG_LIMIT(5); /* who sends ever new ones fills no disk */
   struct log_line l;
+  struct origin_self self;
   char text[ORIGIN_MAX + 1], advice[ORIGIN_MAX + 40];
   size_t n = origin->value.len > ORIGIN_MAX ? ORIGIN_MAX : origin->value.len;
   uint64_t key = hash(0xcbf29ce484222325u, c->path, strlen(c->path) + 1);
@@ -67,7 +67,9 @@ static void log_refusal(const struct consumer *c, const struct http_request *r,
   snprintf(advice, sizeof advice, "origins = { \"%s\" }", has_name ? text : "*");
   log_str(&l, "path", c->path);
   log_str(&l, "origin", text);
-  log_bytes(&l, "host", http_text(r, r->host), r->host.len);
+  client_host(conn, r, &self);
+  log_bytes(&l, "host", self.host, self.host_len);
+  log_str(&l, "scheme", self.is_secure ? "https" : "http");
   log_str(&l, "to_allow_it", advice);
   log_end(&l);
 }
@@ -76,7 +78,7 @@ bool cors_allows(const struct conn *conn, const struct consumer *c, const struct
   const struct http_field *origin = http_find(r, "origin");
   if (!origin || judge(conn, c, r, origin) != ORIGIN_REFUSED) return true;
   metric_add(&conn->worker->metrics.origins_refused, 1);
-  log_refusal(c, r, origin);
+  log_refusal(conn, c, r, origin);
   return false;
 }
 

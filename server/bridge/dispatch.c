@@ -22,8 +22,8 @@
 #include "bridge/routes.h"
 #include "bridge/web.h"
 #include "hub/files.h"
+#include "wire/authority.h"
 #include "wire/handshake.h"
-#include "wire/origin.h"
 #include "wire/utf8.h"
 
 #include <lauxlib.h>
@@ -235,7 +235,8 @@ static bool may_inspect(struct conn *conn, const struct http_request *r) {
   if (!h->inspector || !is_local(conn, r)) return false;
   if (!h->settings->is_dev && (!h->admin_port || conn_local_port(conn) != h->admin_port))
     return false;
-  return origin_host_is_loopback(http_text(r, r->host), r->host.len);
+  struct authority at;
+  return authority_parse(http_text(r, r->host), r->host.len, &at) && authority_is_loopback(&at);
 }
 
 static void answer_health(struct conn *conn) {

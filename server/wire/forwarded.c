@@ -6,6 +6,8 @@
  * swallows what the proxy adds behind it. */
 #include "wire/forwarded.h"
 
+#include "wire/authority.h"
+
 #include <string.h>
 #include <strings.h>
 
@@ -123,7 +125,8 @@ static void take_scheme(struct forwarded *out, struct text t) {
 }
 
 static void take_host(struct forwarded *out, struct text t) {
-  if (!t.at || !http_is_host(t.at, t.len)) return;
+  struct authority at;
+  if (!t.at || !authority_parse(t.at, t.len, &at)) return;
   out->host = t.at;
   out->host_len = t.len;
 }

@@ -8,6 +8,7 @@
 #include "wire/http.h"
 
 #include "base/mem.h"
+#include "wire/authority.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -339,18 +340,6 @@ ptrdiff_t http_percent_decode(const char *s, size_t n, char *out) {
 
 /* ---- judging a head -------------------------------------------------------------------------- */
 
-/* RFC 9110 section 7.2 leaves the syntax to RFC 3986; this refuses what cannot be a host at all. */
-bool http_is_host(const char *s, size_t n) {
-  if (n == 0 || n > 255) return false;
-  for (size_t i = 0; i < n; i++) {
-    char c = s[i];
-    bool ok = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-              strchr("-._~:[]!$&'()*+;=%", c);
-    if (!ok || c == '\0') return false;
-  }
-  return true;
-}
-
 /* RFC 9112 section 3.2: which part of the target is the path; *host when it names one. False: no
  * valid form. */
 static bool split_target(struct http_request *r, struct http_span *host) {
@@ -367,8 +356,9 @@ static bool split_target(struct http_request *r, struct http_span *host) {
     if (scheme == 0) return false;
     at = scheme;
     while (at < n && s[at] != '/' && s[at] != '?' && s[at] != '#') at++;
+    struct authority authority;
     *host = (struct http_span){r->target.off + scheme, at - scheme};
-    if (!http_is_host(s + scheme, at - scheme)) return false;
+    if (!authority_parse(s + scheme, at - scheme, &authority)) return false;
   }
   uint32_t end = at;
   while (end < n && s[end] != '?') end++;
@@ -388,6 +378,7 @@ static bool split_target(struct http_request *r, struct http_span *host) {
 
 static enum http_parse judge(struct http_parser *p) {
   struct http_request *r = &p->request;
+  struct authority at;
   unsigned hosts = 0, codings = 0;
   bool has_close = false, has_keep = false, has_upgrade_token = false, has_upgrade_field = false;
   struct http_span target_host = {0};
@@ -431,7 +422,7 @@ static enum http_parse judge(struct http_parser *p) {
   }
   if (hosts > 1) return bad(p, 400, "more than one Host");
   if (hosts == 0 && r->minor == 1) return bad(p, 400, "no Host");
-  if (hosts == 1 && !http_is_host(http_text(r, r->host), r->host.len)) {
+  if (hosts == 1 && !authority_parse(http_text(r, r->host), r->host.len, &at)) {
     if (r->host.len || r->minor == 1) return bad(p, 400, "malformed Host");
   }
   if (target_host.len) r->host = target_host; /* RFC 9112 section 3.2.2 */

@@ -125,9 +125,6 @@ enum http_range http_read_range(const char *s, size_t n, uint64_t size, uint64_t
 /* Does the span equal s, ASCII letters compared without case? */
 bool http_span_is(const struct http_request *r, struct http_span span, const char *s);
 
-/* Can this be a host, with or without a port? Says no to what certainly is none. */
-bool http_is_host(const char *s, size_t n);
-
 /* Percent-decodes into out (room for n). Returns the length, or -1 for a malformed escape. */
 ptrdiff_t http_percent_decode(const char *s, size_t n, char *out);
 

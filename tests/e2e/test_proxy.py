@@ -56,10 +56,15 @@ def test_the_same_host_is_what_the_page_asked_the_proxy_for(serve):
     for headers, origin, is_allowed in [
         (CLAIMS, "https://outer.example", True), (CLAIMS, "http://127.0.0.1", False), ([], "https://outer.example", False),
         ([], "http://127.0.0.1", True), (RFC_7239, "https://outer.example", True), (CLAIMS, "https://evil.example", False),
+        # a page that was not got by TLS does not speak for one that was; where the proxy tells nothing, either may be
+        (CLAIMS, "http://outer.example", False), (RFC_7239, "http://outer.example", False),
+        (CLAIMS[2:], "http://outer.example", True), (CLAIMS[2:], "https://outer.example", True),
+        ([("X-Forwarded-Proto", "https")], "http://127.0.0.1", False), ([("X-Forwarded-Proto", "https")], "https://127.0.0.1", True),
     ]:
         headers = [*headers, ("Origin", origin)]
         assert fetch(server, post("/echo", call_text("ping"), headers)).status == (200 if is_allowed else 403)
         assert fetch(server, handshake("/echo", headers)).status == (101 if is_allowed else 403)
+    assert server.log_lines(r"origin refused.*origin=http://outer.example host=outer.example scheme=https")
 
 
 @pytest.mark.parametrize("value", ["localhost", "10.0.0.1/8", "10.0.0.0/33", "*", "127.0.0.1:80"])

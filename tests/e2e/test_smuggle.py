@@ -108,6 +108,10 @@ AMBIGUOUS = {
     "Host with a space": b"POST /echo HTTP/1.1\r\nHost: a b\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
     "Host with a slash": b"POST /echo HTTP/1.1\r\nHost: a/b\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
     "Host with a user": b"POST /echo HTTP/1.1\r\nHost: a@b\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
+    "Host with two ports": b"POST /echo HTTP/1.1\r\nHost: a:80:80\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
+    "Host with an open bracket": b"POST /echo HTTP/1.1\r\nHost: [::1\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
+    "Host of a port alone": b"POST /echo HTTP/1.1\r\nHost: :80\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
+    "Host with a port beyond": b"POST /echo HTTP/1.1\r\nHost: a:65536\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
     "Host with a comma": b"POST /echo HTTP/1.1\r\nHost: a,b\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
     "Host with a query": b"POST /echo HTTP/1.1\r\nHost: a?b\r\n" + TYPE + b"Content-Length: 0\r\n\r\n",
     # chunks

@@ -2,6 +2,7 @@
 /* fuzz_forwarded.c -- any claim of a client's: what a proxy adds to its right is what counts. */
 #include "../fuzz.h"
 
+#include "wire/authority.h"
 #include "wire/forwarded.h"
 
 static const struct http_limits limits = {.head = 16384, .target = 8192, .body = 0};
@@ -38,7 +39,8 @@ static struct forwarded read_fields(struct http_parser *p, const char *name, con
   struct ip ip;
   check(ip_parse(f.address, strlen(f.address), &ip));
   check(f.port <= 65535 && f.scheme <= SCHEME_HTTPS);
-  check(http_is_host(f.host, f.host_len));
+  struct authority at;
+  check(authority_parse(f.host, f.host_len, &at));
   return f;
 }
 

@@ -46,7 +46,14 @@ static bool is_same(struct text a, struct text b) {
 static bool is_allowed(const char *pattern, struct text origin, struct text host) {
   const char *const list[] = {pattern, NULL};
   char *o = exact_copy(origin.s, origin.n), *h = exact_copy(host.s, host.n);
-  bool result = origin_is_allowed(pattern ? list : NULL, o, origin.n, h, host.n);
+  struct origin_self self = {.host = h, .host_len = host.n};
+  bool result = origin_judge(pattern ? list : NULL, o, origin.n, &self) != ORIGIN_REFUSED;
+  self.is_secure = true;
+  bool is_let_in = origin_judge(pattern ? list : NULL, o, origin.n, &self) != ORIGIN_REFUSED;
+  if (pattern)
+    check(is_let_in == result); /* who is named is named */
+  else if (is_let_in)
+    check(result && strncasecmp(o, "https://", 8) == 0);
   free(o);
   free(h);
   return result;

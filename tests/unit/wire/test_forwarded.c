@@ -108,6 +108,8 @@ static const struct {
     {HOST "[::1]:8443" N, "127.0.0.1 9 - [::1]:8443"},
     {HOST "two words" N, "127.0.0.1 9 - inner"},
     {HOST "evil/path" N, "127.0.0.1 9 - inner"},
+    {HOST "outer:80:80" N, "127.0.0.1 9 - inner"},
+    {HOST "[::1" N, "127.0.0.1 9 - inner"},
     {FOR "198.51.100.1, 192.0.2.7" N PROTO "https" N, "192.0.2.7 0 https inner"},
     {FOR "192.0.2.7, 10.1.1.1" N PROTO "https, http" N HOST "outer, middle" N,
      "192.0.2.7 0 https outer"},

@@ -109,7 +109,8 @@ static const struct {
 
 static bool is_allowed(const char *const *list, const char *origin, const char *host) {
   char *o = exact_copy(origin, strlen(origin)), *h = exact_copy(host, strlen(host));
-  bool result = origin_is_allowed(list, o, strlen(origin), h, strlen(host));
+  struct origin_self self = {.host = h, .host_len = strlen(host)};
+  bool result = origin_judge(list, o, strlen(origin), &self) != ORIGIN_REFUSED;
   free(o);
   free(h);
   return result;
@@ -138,7 +139,8 @@ static void any_pattern_of_several_will_do(void **state) {
 }
 
 static enum origin_trust judge(const char *const *list, const char *origin) {
-  return origin_judge(list, origin, strlen(origin), "h", 1);
+  return origin_judge(list, origin, strlen(origin),
+                      &(struct origin_self){.host = "h", .host_len = 1});
 }
 
 static void a_name_is_worth_more_than_everybody(void **state) {
@@ -186,7 +188,9 @@ static const struct {
     {"http://example.com", "", false},
     {"http://", "", false},
     {"example.com", "example.com", false},
-    {"http://example.com", "example.com:", false},
+    {"http://example.com", "example.com:", true}, /* as without the colon */
+    {"http://example.com:80", "example.com:80:80", false},
+    {"http://[::1]", "[::1", false},
     {"http://example.com", "example.com:x", false},
     {"http://example.com", "user@example.com", false},
     {"http://example.com", "example.com/", false},
@@ -200,6 +204,40 @@ static void without_patterns_only_the_same_host_gets_in(void **state) {
       fail_msg("%s at %s", same_host[i].origin, same_host[i].host);
     if (is_allowed(none, same_host[i].origin, same_host[i].host) != same_host[i].is_allowed)
       fail_msg("%s at %s, empty list", same_host[i].origin, same_host[i].host);
+  }
+}
+
+static const struct {
+  const char *origin, *host;
+  bool is_allowed;
+} over_tls[] = {
+    {"https://example.com", "example.com", true},
+    {"https://example.com:443", "example.com", true},
+    {"https://example.com", "example.com:443", true},
+    {"https://example.com:8443", "example.com:8443", true},
+    {"http://example.com", "example.com",
+     false}, /* got over a line that anybody may have changed */
+    {"http://example.com:443", "example.com", false},
+    {"http://example.com:443", "example.com:443", false},
+    {"http://example.com:8443", "example.com:8443", false},
+    {"http://example.com:80", "example.com:80", false},
+    {"http://example.com", "example.com:80", false},
+    {"https://example.com", "example.com:80", false},
+    {"https://example.com:80", "example.com", false},
+    {"https://evil.net", "example.com", false},
+    {"wss://example.com", "example.com", false}, /* no page's */
+};
+
+static void what_came_by_tls_is_for_pages_that_did(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT(over_tls); i++) {
+    struct origin_self self = {over_tls[i].host, strlen(over_tls[i].host), true};
+    const char *origin = over_tls[i].origin, *const named[] = {origin, NULL};
+    if ((origin_judge(NULL, origin, strlen(origin), &self) == ORIGIN_NAMED) !=
+        over_tls[i].is_allowed)
+      fail_msg("%s at %s", origin, over_tls[i].host);
+    /* who is named is let in all the same */
+    assert_int_equal(origin_judge(named, origin, strlen(origin), &self), ORIGIN_NAMED);
   }
 }
 
@@ -230,49 +268,15 @@ static void an_origin_used_as_a_pattern_lets_itself_in(void **state) {
   }
 }
 
-static void only_this_machine_is_loopback(void **state) {
-  (void)state;
-  static const char *const own[] = {"localhost",       "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:1",
-                                    "127.9.8.7:65535", "[::1]",          "[::1]:8080"};
-  static const char *const others[] = {"",
-                                       "example.com",
-                                       "localhost.example.com",
-                                       "127.0.0.1.example.com",
-                                       "xlocalhost",
-                                       "127.0.0.1@evil.example",
-                                       "128.0.0.1",
-                                       "10.0.0.1:8080",
-                                       "0.0.0.0",
-                                       "[::]",
-                                       "[::2]:80",
-                                       "[::ffff:127.0.0.1]",
-                                       "[::1",
-                                       "::1",
-                                       "127.0.0.1:",
-                                       "127.0.0.1:x",
-                                       "127.1",
-                                       "2130706433",
-                                       "0x7f.0.0.1",
-                                       "127.0.0.1 ",
-                                       "localhost.",
-                                       "[127.0.0.1]",
-                                       "127.0.0.1:80:80"};
-  for (size_t i = 0; i < COUNT(own); i++)
-    if (!origin_host_is_loopback(own[i], strlen(own[i]))) fail_msg("%s", own[i]);
-  for (size_t i = 0; i < COUNT(others); i++)
-    if (origin_host_is_loopback(others[i], strlen(others[i]))) fail_msg("%s", others[i]);
-  assert_false(origin_host_is_loopback("localhost\0.evil", 15));
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_pattern_lets_in_what_it_says),
       cmocka_unit_test(any_pattern_of_several_will_do),
       cmocka_unit_test(a_name_is_worth_more_than_everybody),
       cmocka_unit_test(without_patterns_only_the_same_host_gets_in),
+      cmocka_unit_test(what_came_by_tls_is_for_pages_that_did),
       cmocka_unit_test(patterns_are_told_from_nonsense),
       cmocka_unit_test(an_origin_used_as_a_pattern_lets_itself_in),
-      cmocka_unit_test(only_this_machine_is_loopback),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
