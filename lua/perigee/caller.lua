@@ -125,7 +125,7 @@ local function explain(err, url)
   return ("%s cannot be reached: %s"):format(where, err)
 end
 
---- A stream to the first of the host's addresses that takes it.
+--- A stream to the first of the host's addresses that takes it; each may take its share of the time that is left.
 ---@param url perigee.Url
 ---@param timeout number
 ---@return any stream
@@ -139,16 +139,17 @@ local function connect(url, timeout)
   end)
   if not has_come then return nil, slow end
   if err or not addresses or #addresses == 0 then return nil, explain(err or "EAI_NONAME", url) end
-  for _, address in ipairs(addresses) do
+  for i, address in ipairs(addresses) do
     local stream = uv.new_tcp()
-    has_come, err = await(deadline - core.now(), function(done)
+    local share = math.max(0, deadline - core.now()) / (#addresses - i + 1)
+    has_come, err = await(share, function(done)
       local ok, failure = stream:connect(address.addr, url.port, function(e) done(true, e) end)
       if not ok then done(true, failure) end
     end)
     if has_come and not err then return stream end
     stream:close()
-    if not has_come then return nil, slow end
   end
+  if not has_come then return nil, slow end
   return nil, explain(err, url)
 end
 

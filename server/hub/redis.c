@@ -36,6 +36,8 @@ struct redis_stream {
 };
 
 static void start(struct redis *r);
+static bool connect_next(struct redis *r);
+static void drop_addresses(struct redis *r);
 static void lose(struct redis *r, const char *why, bool is_fatal);
 
 /* ---- URLs ------------------------------------------------------------------------------------ */
@@ -259,6 +261,7 @@ static void on_greeting(struct redis *r, struct reply *reply) {
   r->state = REDIS_READY;
   r->attempts = 0;
   uv_timer_stop(&r->timer);
+  drop_addresses(r);
   r->events->ready(r);
 }
 
@@ -311,13 +314,22 @@ static void on_backoff(uv_timer_t *timer) {
   start(timer->data);
 }
 
+static void drop_addresses(struct redis *r) {
+  uv_freeaddrinfo(r->addresses);
+  r->addresses = r->untried = NULL;
+}
+
+/* Gives the connection up: for the host's next address, when this one has never been of use, else
+ * until the backoff is over. */
 static void lose(struct redis *r, const char *why, bool is_fatal) {
   if (r->state == REDIS_WAITING || r->state == REDIS_CLOSED) return;
-  r->state = REDIS_WAITING;
   drop_stream(r);
   r->out_len = 0;
   r->unsent = 0;
   r->n_greetings = 0;
+  if (r->state != REDIS_READY && !is_fatal && connect_next(r)) return;
+  r->state = REDIS_WAITING;
+  drop_addresses(r);
   while (r->n_pending) {
     struct redis_pending p = take_pending(r);
     if (p.fn) p.fn(p.arg, NULL);
@@ -463,27 +475,41 @@ static struct redis_stream *new_stream(struct redis *r) {
   return s;
 }
 
-static void connect_tcp(struct redis *r, const struct sockaddr *address) {
-  struct redis_stream *s = new_stream(r);
-  uv_tcp_init(r->loop, &s->uv.tcp);
-  uv_tcp_nodelay(&s->uv.tcp, 1);
-  int error = uv_tcp_connect(&s->connecting, &s->uv.tcp, address, on_connected);
-  if (error) lose(r, uv_strerror(error), false);
+/* Begins to connect to the next address that can be tried, each with its share of the time that is
+ * left. False: there is none. */
+static bool connect_next(struct redis *r) {
+  while (r->untried) {
+    const struct addrinfo *address = r->untried;
+    uint64_t now = uv_now(r->loop), n_left = 0;
+    for (const struct addrinfo *a = address; a; a = a->ai_next) n_left++;
+    r->untried = address->ai_next;
+    uint64_t share = now < r->deadline ? (r->deadline - now) / n_left : 0;
+    uv_timer_start(&r->timer, on_slow, share, 0);
+    struct redis_stream *s = new_stream(r);
+    uv_tcp_init(r->loop, &s->uv.tcp);
+    uv_tcp_nodelay(&s->uv.tcp, 1);
+    if (uv_tcp_connect(&s->connecting, &s->uv.tcp, address->ai_addr, on_connected) == 0)
+      return true;
+    drop_stream(r);
+  }
+  return false;
 }
 
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found) {
   struct redis *r = req->data;
   r->is_resolving = false;
+  if (r->state == REDIS_RESOLVING && status == 0) {
+    r->addresses = r->untried = found;
+    if (!connect_next(r)) lose(r, "none of its addresses can be reached from here", false);
+    return;
+  }
+  uv_freeaddrinfo(found);
   if (r->state == REDIS_RESOLVING) {
-    if (status < 0)
-      lose(r, uv_strerror(status), false);
-    else
-      connect_tcp(r, found->ai_addr);
+    lose(r, uv_strerror(status), false);
   } else if (r->state == REDIS_WAITING && r->is_stopping == false &&
              !uv_is_active((uv_handle_t *)&r->timer)) {
     uv_timer_start(&r->timer, on_backoff, backoff(r->attempts), 0);
   }
-  uv_freeaddrinfo(found);
 }
 
 static void start(struct redis *r) {
@@ -492,6 +518,7 @@ static void start(struct redis *r) {
   if (r->is_stopping || r->is_resolving) return; /* on_resolved tries again */
   r->state = REDIS_RESOLVING;
   uv_timer_start(&r->timer, on_slow, r->timeout_ms, 0);
+  r->deadline = uv_now(r->loop) + r->timeout_ms;
   if (r->url->is_unix) {
     struct redis_stream *s = new_stream(r);
     uv_pipe_init(r->loop, &s->uv.pipe, 0);
@@ -529,6 +556,7 @@ void redis_close(struct redis *r) {
   r->is_stopping = true;
   if (r->is_resolving) uv_cancel((uv_req_t *)&r->resolver);
   drop_stream(r);
+  drop_addresses(r);
   r->state = REDIS_CLOSED;
   while (r->n_pending) {
     struct redis_pending p = take_pending(r);

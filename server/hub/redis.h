@@ -16,7 +16,9 @@
  *      ▲                                                                              │
  *      └────── backoff with jitter ◀──────── error, silence, end ◀────────────────────┘
  *
- * hiredis reads the protocol; the socket is libuv's. Loop's thread only. */
+ * A name is resolved for each attempt, and its addresses are tried one after the other until one of
+ * them greets; the timeout holds for all of them together. hiredis reads the protocol; the socket
+ * is libuv's. Loop's thread only. */
 
 struct redis_url {
   char *host; /* owned; or the path of a Unix socket */
@@ -66,12 +68,16 @@ struct redis {
   const char *name;            /* for CLIENT SETNAME and the log; static */
   const struct redis_events *events;
   void *owner;
-  uint64_t timeout_ms; /* for connecting, and without a sign of life while a reply is due */
+  uint64_t
+      timeout_ms; /* from resolving to ready, and without a sign of life while a reply is due */
   enum redis_state state;
   struct redis_stream *stream; /* owned by libuv's close callback; NULL between connections */
   uv_timer_t timer;            /* backoff, connecting, silence */
   uv_prepare_t prepare;        /* writes what a turn gathered */
   uv_getaddrinfo_t resolver;
+  struct addrinfo *addresses; /* owned: the host's, while one is looked for */
+  struct addrinfo *untried;   /* those of them that are left */
+  uint64_t deadline;          /* uv_now: until then one must have greeted */
   bool is_resolving, is_stopping;
   unsigned attempts;  /* since it was last ready */
   uint64_t last_sign; /* uv_now of the last bytes */

@@ -13,6 +13,7 @@
 
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,9 @@
 #include <time.h>
 
 enum {
-  TIMEOUT_SECONDS = 3, /* for connecting, and for each reply */
-  IDLE_SECONDS = 1,    /* after that a connection is asked for a sign of life before it is used */
+  TIMEOUT_MS =
+      3000,         /* for connecting to all of the host's addresses together, and for each reply */
+  IDLE_SECONDS = 1, /* after that a connection is asked for a sign of life before it is used */
   SHA = 40,
 };
 
@@ -128,32 +130,80 @@ static bool greet(struct keeper *k, char **error) {
   return true;
 }
 
+static struct timeval milliseconds(int64_t ms) {
+  return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+}
+
+/* Connects to an address in figures, or to the path of a socket, and greets; each step may take
+ * that long. False with *error, malloc'd. */
+static bool link_to(struct keeper *k, const char *where, int64_t ms, char **error) {
+  struct timeval timeout = milliseconds(ms);
+  k->link = k->url.is_unix ? redisConnectUnixWithTimeout(where, timeout)
+                           : redisConnectWithTimeout(where, (int)k->url.port, timeout);
+  check(k->link);
+  if (k->link->err) {
+    *error = mem_strdup(k->link->errstr);
+  } else {
+    redisSetTimeout(k->link, timeout);
+    if (greet(k, error)) {
+      redisSetTimeout(k->link, milliseconds(TIMEOUT_MS));
+      return true;
+    }
+  }
+  drop_link(k);
+  return false;
+}
+
+static int64_t now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Tries the host's addresses until one greets, or Redis itself refuses us: each with its share of
+ * the time that is left. False with *error, malloc'd: the last one's. */
+static bool link_to_any(struct keeper *k, char **error) {
+  struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+  int code = getaddrinfo(k->url.host, NULL, &hints, &found);
+  if (code != 0) {
+    *error = mem_strdup(gai_strerror(code));
+    return false;
+  }
+  int64_t deadline = now_ms() + TIMEOUT_MS, n_left = 0;
+  for (const struct addrinfo *a = found; a; a = a->ai_next) n_left++;
+  bool is_linked = false;
+  for (const struct addrinfo *a = found; a && !is_linked && !k->is_refused; a = a->ai_next) {
+    char where[NI_MAXHOST];
+    int64_t share = (deadline - now_ms()) / n_left--;
+    free(*error);
+    *error = NULL;
+    code = getnameinfo(a->ai_addr, a->ai_addrlen, where, sizeof where, NULL, 0, NI_NUMERICHOST);
+    if (code != 0)
+      *error = mem_strdup(gai_strerror(code));
+    else
+      is_linked = link_to(k, where, share > 0 ? share : 1, error);
+  }
+  freeaddrinfo(found);
+  return is_linked;
+}
+
 /* Connects unless it is connected. False with *error, malloc'd. */
 static bool connect_link(struct keeper *k, char **error) {
-  struct timeval timeout = {.tv_sec = TIMEOUT_SECONDS};
   const char *ping[] = {"PING"};
   time_t now = time(NULL);
+  *error = NULL;
   k->is_refused = false;
   if (k->link && (now - k->used > IDLE_SECONDS || now < k->used)) {
     if (!tell(k, 1, ping, error)) { /* it was cut meanwhile: a new one may work */
       free(*error);
+      *error = NULL;
       drop_link(k);
     }
   }
   k->used = now;
   if (k->link) return true;
-  k->link = k->url.is_unix ? redisConnectUnixWithTimeout(k->url.host, timeout)
-                           : redisConnectWithTimeout(k->url.host, (int)k->url.port, timeout);
-  check(k->link);
-  if (k->link->err) {
-    *error = mem_strdup(k->link->errstr);
-    drop_link(k);
-    return false;
-  }
-  redisSetTimeout(k->link, timeout);
-  if (greet(k, error)) return true;
-  drop_link(k);
-  return false;
+  k->is_refused = false;
+  return k->url.is_unix ? link_to(k, k->url.host, TIMEOUT_MS, error) : link_to_any(k, error);
 }
 
 /* ---- commands -------------------------------------------------------------------------------- */

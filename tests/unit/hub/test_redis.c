@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -90,6 +91,39 @@ static void what_is_no_url_is_refused(void **state) {
   }
 }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static const char *const *addresses; /* what every name is resolved to: up to a NULL */
+
+/* In place of the C library's, for libuv too. One block for each, as freeaddrinfo expects. */
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **found) {
+  (void)name;
+  struct addrinfo **next = found;
+  in_port_t port = htons((uint16_t)atoi(service));
+  for (const char *const *a = addresses; *a; a++) {
+    struct addrinfo *info = calloc(1, sizeof *info + sizeof(struct sockaddr_in6));
+    struct sockaddr_in *v4 = (struct sockaddr_in *)(info + 1);
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(info + 1);
+    info->ai_socktype = hints->ai_socktype;
+    info->ai_addr = (struct sockaddr *)(info + 1);
+    info->ai_family = strchr(*a, ':') ? AF_INET6 : AF_INET;
+    info->ai_addrlen = info->ai_family == AF_INET6 ? sizeof *v6 : sizeof *v4;
+    info->ai_addr->sa_family = (sa_family_t)info->ai_family;
+    if (info->ai_family == AF_INET6) {
+      v6->sin6_port = port;
+      inet_pton(AF_INET6, *a, &v6->sin6_addr);
+    } else {
+      v4->sin_port = port;
+      inet_pton(AF_INET, *a, &v4->sin_addr);
+    }
+    *next = info;
+    next = &info->ai_next;
+  }
+  return 0;
+}
+
 /* ---- a conversation -------------------------------------------------------------------------- */
 
 static uv_loop_t loop;
@@ -166,24 +200,46 @@ static void say(const char *text) {
   assert_int_equal(write(peer, text, strlen(text)), strlen(text));
 }
 
-static void meet(const char *login) {
-  char text[100];
-  const char *why;
-  struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+/* Listens at an address, with that port; 0: any. */
+static int listen_at(const char *address, int port, int backlog) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  inet_pton(AF_INET, address, &at.sin_addr);
+  assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+  assert_int_equal(listen(fd, backlog), 0);
+  return fd;
+}
+
+static int port_of(int fd) {
+  struct sockaddr_in at;
   socklen_t len = sizeof at;
+  getsockname(fd, (struct sockaddr *)&at, &len);
+  return ntohs(at.sin_port);
+}
+
+static void prepare(void) {
   log_open(2, LOG_ERROR, LOG_TEXT, false);
   log_set_level((enum log_level) - 1);
   n_ready = n_lost = n_replies = n_nulls = 0;
   last = NULL;
   peer = -1;
   assert_int_equal(uv_loop_init(&loop), 0);
-  listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-  assert_int_equal(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
-  assert_int_equal(listen(listener, 5), 0);
-  getsockname(listener, (struct sockaddr *)&at, &len);
-  snprintf(text, sizeof text, "redis://%s127.0.0.1:%d/7", login, ntohs(at.sin_port));
+  listener = listen_at("127.0.0.1", 0, 5);
+}
+
+/* Opens a connection to what the name "redis" is resolved to. */
+static void open_to(const char *login, const char *const *to) {
+  char text[100];
+  const char *why;
+  addresses = to;
+  snprintf(text, sizeof text, "redis://%sredis:%d/7", login, port_of(listener));
   assert_true(redis_url_parse(text, &url, &why));
   redis_open(&redis, &loop, &url, "test", 1000, &events, &redis);
+}
+
+static void meet(const char *login) {
+  prepare();
+  open_to(login, (const char *const[]){"127.0.0.1", NULL});
   turn_until(has_come);
 }
 
@@ -224,6 +280,132 @@ static void it_greets_and_is_ready_then(void **state) {
   say("\n+OK\r\n");
   turn_until(is_ready);
   assert_int_equal(redis.state, REDIS_READY);
+}
+
+/* ---- a host of several addresses ------------------------------------------------------------- */
+
+static void get_ready(void) {
+  turn_until(has_come);
+  hear("$4\r\ntest\r\n");
+  say("+OK\r\n+OK\r\n");
+  turn_until(is_ready);
+  assert_int_equal(n_lost, 0);
+  assert_null(redis.addresses);
+}
+
+static void addresses_that_refuse_are_passed_over(void **state) {
+  (void)state;
+  prepare();
+  open_to("", (const char *const[]){"::1", "127.0.0.2", "127.0.0.3", "127.0.0.1", NULL});
+  get_ready();
+}
+
+static void an_address_that_cannot_be_reached_is_passed_over(void **state) {
+  (void)state;
+  prepare();
+  open_to("", (const char *const[]){"255.255.255.255", "127.0.0.1", NULL}); /* fails at once */
+  get_ready();
+}
+
+/* A socket whose queue is full: who connects gets no answer at all. */
+static struct hole { int listener, in_queue[2]; } holes[2];
+
+static void dig(struct hole *hole, const char *address) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(listener))};
+  inet_pton(AF_INET, address, &at.sin_addr);
+  hole->listener = listen_at(address, port_of(listener), 0);
+  for (int i = 0; i < 2; i++) {
+    hole->in_queue[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    connect(hole->in_queue[i], (struct sockaddr *)&at, sizeof at);
+  }
+}
+
+static void fill(struct hole *hole) {
+  for (int i = 0; i < 2; i++) close(hole->in_queue[i]);
+  close(hole->listener);
+}
+
+static void silent_addresses_take_no_more_than_their_share(void **state) {
+  (void)state;
+  prepare();
+  dig(&holes[0], "127.0.0.2");
+  dig(&holes[1], "127.0.0.3");
+  open_to("", (const char *const[]){"127.0.0.2", "127.0.0.3", "127.0.0.1", NULL});
+  get_ready();
+  fill(&holes[0]);
+  fill(&holes[1]);
+}
+
+static void the_timeout_holds_for_all_addresses_together(void **state) {
+  (void)state;
+  prepare();
+  dig(&holes[0], "127.0.0.2");
+  dig(&holes[1], "127.0.0.3");
+  open_to("", (const char *const[]){"127.0.0.2", "127.0.0.3", NULL});
+  unsigned n_tried = 0;
+  const struct redis_stream *trying = NULL;
+  while (!is_lost()) {
+    uv_run(&loop, UV_RUN_ONCE);
+    if (!redis.stream || redis.stream == trying) continue;
+    trying = redis.stream;
+    uint64_t left = redis.deadline - uv_now(&loop);
+    assert_true(uv_timer_get_due_in(&redis.timer) <= (++n_tried == 1 ? left / 2 : left));
+  }
+  assert_int_equal(n_tried, 2);
+  assert_int_equal(n_lost, 1);
+  assert_string_equal(why_lost, "no answer in time");
+  fill(&holes[0]);
+  fill(&holes[1]);
+}
+
+/* What forwards a port accepts everywhere, and hangs up where nothing is behind it. */
+static void an_address_that_hangs_up_is_passed_over(void **state) {
+  (void)state;
+  prepare();
+  int other = listen_at("127.0.0.2", port_of(listener), 5), hung_up = -1;
+  open_to("", (const char *const[]){"127.0.0.2", "127.0.0.1", NULL});
+  while (hung_up < 0) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    hung_up = accept(other, NULL, NULL);
+  }
+  close(hung_up);
+  get_ready();
+  close(other);
+}
+
+static void a_refusal_is_for_all_addresses(void **state) {
+  (void)state;
+  prepare();
+  int other = listen_at("127.0.0.2", port_of(listener), 5);
+  open_to(":wrong@", (const char *const[]){"127.0.0.1", "127.0.0.2", NULL});
+  turn_until(has_come);
+  hear("$4\r\ntest\r\n");
+  say("-WRONGPASS invalid username-password pair or user is disabled.\r\n");
+  turn_until(is_lost);
+  assert_true(was_fatal);
+  assert_int_equal(accept(other, NULL, NULL), -1);
+  close(other);
+}
+
+static void after_a_loss_all_addresses_are_tried_again(void **state) {
+  (void)state;
+  prepare();
+  open_to("", (const char *const[]){"127.0.0.2", "127.0.0.1", NULL});
+  get_ready();
+  close(peer);
+  peer = -1;
+  turn_until(is_lost);
+  n_ready = n_lost = 0;
+  get_ready();
+}
+
+static void closing_between_two_addresses_leaves_nothing(void **state) {
+  (void)state;
+  prepare();
+  dig(&holes[0], "127.0.0.2");
+  open_to("", (const char *const[]){"127.0.0.2", "127.0.0.1", NULL});
+  while (!redis.stream) uv_run(&loop, UV_RUN_ONCE);
+  fill(&holes[0]); /* part() closes it */
 }
 
 static void replies_come_in_order(void **state) {
@@ -333,6 +515,14 @@ int main(void) {
       cmocka_unit_test(urls_are_read),
       cmocka_unit_test(what_is_no_url_is_refused),
       cmocka_unit_test_teardown(it_greets_and_is_ready_then, part),
+      cmocka_unit_test_teardown(addresses_that_refuse_are_passed_over, part),
+      cmocka_unit_test_teardown(an_address_that_cannot_be_reached_is_passed_over, part),
+      cmocka_unit_test_teardown(silent_addresses_take_no_more_than_their_share, part),
+      cmocka_unit_test_teardown(the_timeout_holds_for_all_addresses_together, part),
+      cmocka_unit_test_teardown(an_address_that_hangs_up_is_passed_over, part),
+      cmocka_unit_test_teardown(a_refusal_is_for_all_addresses, part),
+      cmocka_unit_test_teardown(after_a_loss_all_addresses_are_tried_again, part),
+      cmocka_unit_test_teardown(closing_between_two_addresses_leaves_nothing, part),
       cmocka_unit_test_teardown(replies_come_in_order, part),
       cmocka_unit_test_teardown(commands_under_way_are_answered_with_nothing, part),
       cmocka_unit_test_teardown(a_refusal_is_told_as_one, part),
