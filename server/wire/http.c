@@ -4,7 +4,7 @@
  * A head is first scanned raw for its end. That scan sees what llhttp's callbacks cannot tell: bare
  * LF, folded lines, empty lines before the request, the request line's last word. Only a whole head
  * is handed to llhttp, in one piece, so every span is one span and no limit depends on how the
- * bytes arrived. A body with a length is counted here; a chunked one is unchunked by llhttp. */
+ * bytes arrived. A body with a length is counted here; a chunked one is read by chunks.c. */
 #include "wire/http.h"
 
 #include "base/mem.h"
@@ -16,11 +16,12 @@
 #include <strings.h>
 #include <time.h>
 
-#if LLHTTP_VERSION_MAJOR != 8 || LLHTTP_VERSION_MINOR != 1
-#error "wire/http.c was checked against llhttp 8.1: go through its guards before using another one"
-#endif
+#if LLHTTP_VERSION_MAJOR == 8 && LLHTTP_VERSION_MINOR == 1
 #if !LLHTTP_STRICT_MODE
-#error "llhttp must be compiled with LLHTTP_STRICT_MODE=1"
+#error "llhttp 8.1 must be compiled with LLHTTP_STRICT_MODE=1"
+#endif
+#elif LLHTTP_VERSION_MAJOR != 9
+#error "wire/http.c was checked against llhttp 8.1 and 9.2: go through its guards for another one"
 #endif
 
 enum {
@@ -56,7 +57,6 @@ static int on_url(llhttp_t *ll, const char *at, size_t n) {
 static int on_field(llhttp_t *ll, const char *at, size_t n) {
   struct http_parser *p = ll->data;
   struct http_request *r = &p->request;
-  if (p->phase != IN_HEAD) return 0; /* trailer fields are dropped */
   if (n == 0) {
     bad(p, 400, "empty field name");
     return -1;
@@ -71,7 +71,6 @@ static int on_field(llhttp_t *ll, const char *at, size_t n) {
 
 static int on_value(llhttp_t *ll, const char *at, size_t n) {
   struct http_parser *p = ll->data;
-  if (p->phase != IN_HEAD) return 0;
   while (n && (at[n - 1] == ' ' || at[n - 1] == '\t')) n--;
   p->request.fields[p->request.n_fields - 1].value = span_of(p, at, n);
   return 0;
@@ -82,57 +81,11 @@ static int on_head_end(llhttp_t *ll) {
   return HPE_PAUSED;
 }
 
-static int on_chunk(llhttp_t *ll) {
-  struct http_parser *p = ll->data;
-  /* never add first: a chunk may announce 2^64 - 1 */
-  if (ll->content_length > p->limits.body - p->request.body_len) {
-    bad(p, 413, "chunked body over the limit");
-    return -1;
-  }
-  return 0;
-}
-
-/* Of the chunked bytes up to `at`, are too many not body? Asked where a run of body begins and
- * where the input ends, so that the answer does not depend on how the bytes were cut into feeds. */
-static bool is_padded(const struct http_parser *p, const char *at) {
-  uint64_t framing = p->chunked + (uint64_t)(at - p->fed) - p->request.body_len;
-  return framing > FRAMING_BASE + FRAMING_PER_BYTE * (uint64_t)p->request.body_len;
-}
-
-static int on_body(llhttp_t *ll, const char *at, size_t n) {
-  struct http_parser *p = ll->data;
-  struct http_request *r = &p->request;
-  if (is_padded(p, at)) {
-    bad(p, 413, "more chunk framing than body");
-    return -1;
-  }
-  if (n > p->limits.body - r->body_len) {
-    bad(p, 413, "chunked body over the limit");
-    return -1;
-  }
-  if (r->body_len + n > p->body_cap) {
-    p->body_cap = (r->body_len + n) * 2;
-    p->body = mem_realloc(p->body, p->body_cap);
-  }
-  memcpy(p->body + r->body_len, at, n);
-  r->body = p->body;
-  r->body_len += n;
-  return 0;
-}
-
-static int on_end(llhttp_t *ll) {
-  (void)ll;
-  return HPE_PAUSED;
-}
-
 static const llhttp_settings_t settings = {
     .on_url = on_url,
     .on_header_field = on_field,
     .on_header_value = on_value,
     .on_headers_complete = on_head_end,
-    .on_chunk_header = on_chunk,
-    .on_body = on_body,
-    .on_message_complete = on_end,
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -380,7 +333,8 @@ static enum http_parse judge(struct http_parser *p) {
   struct http_request *r = &p->request;
   struct authority at;
   unsigned hosts = 0, codings = 0;
-  bool has_close = false, has_keep = false, has_upgrade_token = false, has_upgrade_field = false;
+  bool has_close = false, has_keep = false, has_other_coding = false;
+  bool has_upgrade_token = false, has_upgrade_field = false;
   struct http_span target_host = {0};
   if (r->target.len > p->limits.target) return bad(p, 414, "request target over the limit");
   if (!split_target(r, &target_host)) return bad(p, 400, "malformed request target");
@@ -414,7 +368,7 @@ static enum http_parse judge(struct http_parser *p) {
     case 17:
       if (http_span_is(r, name, "transfer-encoding")) {
         codings++;
-        if (!http_span_is(r, value, "chunked")) return bad(p, 501, "unknown transfer coding");
+        has_other_coding |= !http_span_is(r, value, "chunked");
       }
       break;
     default: break;
@@ -426,10 +380,11 @@ static enum http_parse judge(struct http_parser *p) {
     if (r->host.len || r->minor == 1) return bad(p, 400, "malformed Host");
   }
   if (target_host.len) r->host = target_host; /* RFC 9112 section 3.2.2 */
-  if (codings > 1) return bad(p, 400, "more than one Transfer-Encoding");
-  if (codings && r->minor == 0) return bad(p, 400, "Transfer-Encoding in HTTP/1.0");
   if (codings && (p->ll.flags & F_CONTENT_LENGTH))
     return bad(p, 400, "Content-Length with Transfer-Encoding");
+  if (has_other_coding) return bad(p, 501, "unknown transfer coding");
+  if (codings > 1) return bad(p, 400, "more than one Transfer-Encoding");
+  if (codings && r->minor == 0) return bad(p, 400, "Transfer-Encoding in HTTP/1.0");
   r->is_chunked = codings == 1;
   r->has_length = (p->ll.flags & F_CONTENT_LENGTH) != 0;
   r->content_length = r->has_length ? p->ll.content_length : 0;
@@ -441,15 +396,9 @@ static enum http_parse judge(struct http_parser *p) {
 
 static enum http_parse from_llhttp(struct http_parser *p, llhttp_errno_t error) {
   if (p->phase == IN_ERROR) return PARSE_BAD; /* a callback has said what */
-  switch (error) {
-  case HPE_INVALID_METHOD: return bad(p, 501, "unknown method");
-  case HPE_INVALID_VERSION: return bad(p, 505, "HTTP version");
-  case HPE_INVALID_TRANSFER_ENCODING: return bad(p, 501, "transfer coding");
-  default: {
-    const char *why = llhttp_get_error_reason(&p->ll);
-    return bad(p, 400, why && *why ? why : llhttp_errno_name(error));
-  }
-  }
+  if (error == HPE_INVALID_METHOD) return bad(p, 501, "unknown method");
+  const char *why = llhttp_get_error_reason(&p->ll);
+  return bad(p, 400, why && *why ? why : llhttp_errno_name(error));
 }
 
 /* The whole head lies at base: let llhttp take it apart. */
@@ -470,21 +419,22 @@ static enum http_parse parse_head(struct http_parser *p, const char *base, uint3
   if (result != PARSE_HEAD) return result;
   if (r->is_chunked) {
     p->phase = IN_CHUNKS;
-    p->ll.upgrade = 0; /* or the end of the body would count as the end of HTTP */
-    llhttp_resume(&p->ll);
+    chunks_begin(&p->chunks);
   } else {
     p->phase = IN_BODY;
   }
   return PARSE_HEAD;
 }
 
-/* The request line's end tells the version; llhttp alone would take RTSP/1.0 or none at all. */
+/* The request line's end tells the version; llhttp alone would take RTSP/1.0 or none at all. And of
+ * the methods all but this one are known to each of its versions, or to none. */
 static enum http_parse check_request_line(struct http_parser *p, const char *line, size_t n) {
-  if (n > 9 && memcmp(line + n - 9, " HTTP/", 6) == 0 && line[n - 2] == '.') {
-    if (line[n - 3] == '1' && (line[n - 1] == '0' || line[n - 1] == '1')) return PARSE_MORE;
+  if (n <= 9 || memcmp(line + n - 9, " HTTP/", 6) != 0 || line[n - 2] != '.')
+    return bad(p, 400, "malformed request line");
+  if (line[n - 3] != '1' || (line[n - 1] != '0' && line[n - 1] != '1'))
     return bad(p, 505, "HTTP version");
-  }
-  return bad(p, 400, "malformed request line");
+  if (memcmp(line, "QUERY", 5) == 0) return bad(p, 501, "unknown method");
+  return PARSE_MORE;
 }
 
 /* Looks at head bytes [p->scanned, n). Returns PARSE_HEAD with *end set when the head is whole. */
@@ -591,17 +541,48 @@ static enum http_parse feed_body(struct http_parser *p, const char *data, size_t
   return PARSE_REQUEST;
 }
 
+/* With `taken` bytes more, are too many of the chunked ones no body? Asked where a run of body
+ * begins and where the input ends, so that the answer does not depend on how the bytes were cut
+ * into feeds. */
+static bool is_padded(const struct http_parser *p, uint64_t taken) {
+  uint64_t framing = p->chunked + taken - p->request.body_len;
+  return framing > FRAMING_BASE + FRAMING_PER_BYTE * (uint64_t)p->request.body_len;
+}
+
+static void take_body(struct http_parser *p, const char *data, size_t n) {
+  struct http_request *r = &p->request;
+  if (r->body_len + n > p->body_cap) {
+    p->body_cap = (r->body_len + n) * 2;
+    p->body = mem_realloc(p->body, p->body_cap);
+  }
+  memcpy(p->body + r->body_len, data, n);
+  r->body = p->body;
+  r->body_len += n;
+}
+
 static enum http_parse feed_chunks(struct http_parser *p, const char *data, size_t n,
                                    size_t *used) {
-  p->fed = data;
-  llhttp_errno_t error = llhttp_execute(&p->ll, data, n);
-  const char *stop = error == HPE_OK ? data + n : llhttp_get_error_pos(&p->ll);
-  if (p->phase == IN_ERROR) return PARSE_BAD; /* a callback has said what */
-  if (is_padded(p, stop)) return bad(p, 413, "more chunk framing than body");
-  if (error != HPE_OK && error != HPE_PAUSED) return from_llhttp(p, error);
-  *used = (size_t)(stop - data);
-  p->chunked += *used;
-  if (error == HPE_OK) return PARSE_MORE;
+  size_t at = 0;
+  enum chunks_next next = CHUNKS_FRAMING;
+  while (at < n && next != CHUNKS_END) {
+    if (chunks_are_in_data(&p->chunks)) {
+      size_t run = n - at < p->chunks.left ? n - at : (size_t)p->chunks.left;
+      if (is_padded(p, at)) return bad(p, 413, "more chunk framing than body");
+      take_body(p, data + at, run);
+      chunks_skip(&p->chunks, run);
+      at += run;
+      continue;
+    }
+    next = chunks_feed(&p->chunks, (unsigned char)data[at++]);
+    if (next == CHUNKS_BAD) return bad(p, p->chunks.status, p->chunks.reason);
+    /* never add first: a chunk may announce 2^64 - 1 */
+    if (next == CHUNKS_DATA && p->chunks.left > p->limits.body - p->request.body_len)
+      return bad(p, 413, "chunked body over the limit");
+  }
+  if (is_padded(p, at)) return bad(p, 413, "more chunk framing than body");
+  *used = at;
+  p->chunked += at;
+  if (next != CHUNKS_END) return PARSE_MORE;
   p->phase = AT_END;
   return PARSE_REQUEST;
 }

@@ -3,17 +3,19 @@
 #define PERIGEE_HTTP_H
 
 #include "base/buf.h"
+#include "wire/chunks.h"
 
-#include <llhttp/llhttp.h>
+#include <llhttp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* http.c -- bytes to HTTP/1.x requests (RFC 9112), and response heads to bytes.
  *
- * llhttp reads the grammar. What its version 8.1 lets through is refused here: folded and bare-LF
- * lines, a missing or second Host, codings other than chunked, versions other than 1.0 and 1.1, and
- * anything without a limit. A request is either clear to every HTTP implementation or answered with
+ * llhttp reads the grammar of heads. What its versions let through is refused here, whichever of
+ * them it is (8.1 in Debian 12, 9.2 in Debian 13): folded and bare-LF lines, a missing or second
+ * Host, codings other than chunked, versions other than 1.0 and 1.1, and anything without a limit.
+ * A request is either clear to every HTTP implementation or answered with
  * an error, after which the connection must close.
  *
  * Pure: no clock, no sockets. One parser serves one request at a time; not for several threads. */
@@ -78,9 +80,9 @@ struct http_parser {
   uint32_t blank;        /* bytes of empty lines before the request line */
   uint32_t line;         /* raw scan: where the line in progress begins */
   uint32_t scanned;      /* raw scan: bytes looked at */
-  uint64_t chunked;      /* chunked: bytes taken since the head, body and framing */
-  const char *fed;       /* chunked: where the feed in progress begins */
-  char *head;            /* owned: head bytes that outlive a feed */
+  struct chunks chunks;
+  uint64_t chunked; /* chunked: bytes taken since the head, body and framing */
+  char *head;       /* owned: head bytes that outlive a feed */
   uint32_t head_used, head_cap;
   uint8_t *body; /* owned: body bytes that outlive a feed */
   size_t body_cap;

@@ -93,7 +93,7 @@ static void what_is_no_url_is_refused(void **state) {
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static const char *const *addresses; /* what every name is resolved to: up to a NULL */
+static const char *addresses[8]; /* what every name is resolved to: up to a NULL */
 
 /* In place of the C library's, for libuv too. One block for each, as freeaddrinfo expects. */
 __attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
@@ -102,7 +102,7 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *name, const c
   (void)name;
   struct addrinfo **next = found;
   in_port_t port = htons((uint16_t)atoi(service));
-  for (const char *const *a = addresses; *a; a++) {
+  for (const char **a = addresses; *a; a++) {
     struct addrinfo *info = calloc(1, sizeof *info + sizeof(struct sockaddr_in6));
     struct sockaddr_in *v4 = (struct sockaddr_in *)(info + 1);
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(info + 1);
@@ -231,7 +231,9 @@ static void prepare(void) {
 static void open_to(const char *login, const char *const *to) {
   char text[100];
   const char *why;
-  addresses = to;
+  size_t n = 0;
+  do addresses[n] = to[n]; /* they outlive the test's list: a loss leads to another attempt */
+  while (to[n++]);
   snprintf(text, sizeof text, "redis://%sredis:%d/7", login, port_of(listener));
   assert_true(redis_url_parse(text, &url, &why));
   redis_open(&redis, &loop, &url, "test", 1000, &events, &redis);
