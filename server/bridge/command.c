@@ -121,26 +121,38 @@ bool command_run(int argc, char **argv, struct settings *settings, int *exit_cod
   return c.is_server;
 }
 
+/* What one server says, as a table { ok, text, user, is_stranger }; nothing when there is none. */
+static bool push_reply(lua_State *L, const char *apps, unsigned number, const char *line,
+                       unsigned ms) {
+  struct remote_reply reply;
+  int code = remote_ask(apps, number, line, ms, &reply);
+  if (code == UV_ECONNREFUSED) return false;
+  lua_createtable(L, 0, 4);
+  if (code == 0) {
+    lua_pushboolean(L, reply.is_ok);
+    lua_setfield(L, -2, "ok");
+  }
+  /* who lets nobody in may be anybody */
+  lua_pushboolean(L, code == UV_EACCES || code == UV_EAGAIN);
+  lua_setfield(L, -2, "is_stranger");
+  if (code != UV_EAGAIN) {
+    lua_pushinteger(L, reply.user);
+    lua_setfield(L, -2, "user");
+  }
+  lua_pushstring(L, code == UV_ETIMEDOUT  ? "no answer came in time"
+                    : code == UV_EMSGSIZE ? "its answer is too long to be one"
+                    : code != 0           ? uv_strerror(code)
+                                          : reply.text);
+  lua_setfield(L, -2, "text");
+  free(reply.text);
+  return true;
+}
+
 int l_remote(lua_State *L) {
   const char *apps = luaL_checkstring(L, 1), *line = luaL_checkstring(L, 2);
+  unsigned ms = (unsigned)(luaL_checknumber(L, 3) * 1000);
   lua_newtable(L);
-  for (unsigned i = 0; i < REMOTE_SERVERS_MAX; i++) {
-    char *text = NULL;
-    bool is_ok = false;
-    int code = remote_ask(apps, i, line, &is_ok, &text);
-    if (code != UV_ECONNREFUSED) {
-      lua_createtable(L, 0, 2);
-      if (code == 0) {
-        lua_pushboolean(L, is_ok);
-        lua_setfield(L, -2, "ok");
-      }
-      lua_pushstring(L, code == UV_EACCES ? "it is another user's"
-                        : code != 0       ? uv_strerror(code)
-                                          : text);
-      lua_setfield(L, -2, "text");
-      lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
-    }
-    free(text);
-  }
+  for (unsigned i = 0; i < REMOTE_SERVERS_MAX; i++)
+    if (push_reply(L, apps, i, line, ms)) lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
   return 1;
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <uv.h>
 
 /* remote.c -- commands to a running server, from its own user on its own machine.
@@ -18,6 +19,7 @@ enum {
   REMOTE_LINE_MAX = 256,
   REMOTE_CLIENTS_MAX = 16,
   REMOTE_SERVERS_MAX = 16, /* of the same folder of apps */
+  REMOTE_ANSWER_MAX = 64 * 1024,
 };
 
 struct remote;
@@ -35,9 +37,17 @@ void remote_answer(struct remote_client *client, bool is_ok, const char *text);
 void remote_close(struct remote *r);
 void remote_free(struct remote *r);
 
-/* The other side, for commands; blocks until the answer is there. number: which of the servers,
- * from 0; there may be gaps. 0, with *is_ok and the text, malloc'd; or an error of libuv's:
- * UV_ECONNREFUSED when there is none, UV_EACCES when it is another user's. */
-int remote_ask(const char *apps, unsigned number, const char *line, bool *is_ok, char **text);
+struct remote_reply {
+  bool is_ok;
+  char *text; /* malloc'd, when 0 was returned; what a server says, so not to be shown as it is */
+  uid_t user; /* whose server it is; with UV_EACCES whose it is instead */
+};
+
+/* The other side, for commands; waits for the answer, for ms at most. number: which of the servers,
+ * from 0; there may be gaps. 0, or an error of libuv's: UV_ECONNREFUSED when there is none,
+ * UV_EACCES when it is another user's and was not asked, UV_EAGAIN when it takes no connection,
+ * UV_ETIMEDOUT, UV_EMSGSIZE. */
+int remote_ask(const char *apps, unsigned number, const char *line, unsigned ms,
+               struct remote_reply *reply);
 
 #endif

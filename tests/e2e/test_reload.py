@@ -4,6 +4,9 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
@@ -733,6 +736,125 @@ def test_several_servers_of_the_same_folder(site, serve):
     ended = run("reload", first.folder)
     assert ended.returncode == 0 and ended.stdout == "reloaded a, generation 2\n" * 2
     assert call_http(second, "/a", "version") == "two" and call_http(third, "/a", "version") == "two"
+
+
+SQUATTER = """
+import os, socket, sys, time
+os.setgid(65534); os.setuid(65534)
+ones = []
+for number in range(int(sys.argv[3])):
+    one = socket.socket(socket.AF_UNIX)
+    one.bind(sys.argv[1].encode().decode("unicode_escape") + str(number))
+    one.listen(0 if sys.argv[2] == "full" else 5)
+    ones.append(one)
+if sys.argv[2] == "full":  # nobody can connect any more, or learn who it is
+    more = []
+    for _ in range(3):
+        more.append(socket.socket(socket.AF_UNIX))
+        more[-1].setblocking(False)
+        try: more[-1].connect(ones[0].getsockname())
+        except BlockingIOError: pass
+print("here", flush=True)
+if sys.argv[2] == "full": time.sleep(600)
+while True:
+    client, _ = ones[0].accept()
+    print("asked:", client.recv(100), flush=True)
+    try: client.sendall(b"ok\\n\\x1b]0;pwned\\x07reloaded everything\\n")
+    except OSError: pass
+    client.close()
+"""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed: run as root")
+
+
+class Squatter:
+    """A process of the user nobody that listens at the name of the servers of a folder."""
+
+    def __init__(self, folder, how="lies", names=1):
+        name = "\\0perigee/%016x." % fnv(os.path.realpath(folder))
+        self.process = subprocess.Popen([sys.executable, "-c", SQUATTER, name, how, str(names)], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "here\n"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@as_root
+@pytest.mark.parametrize("how, said", [
+    ("lies", r"the user nobody has a server's name for these apps; it was not asked.*runuser -u nobody -- perigee reload"),
+    ("full", "something that takes no connection has a server's name")])
+def test_a_stranger_is_not_believed(site, tmp_path, how, said):
+    """Whoever has taken the name of a server before it is named, is not asked, and decides nothing."""
+    folder = apps_folder(tmp_path / "apps", files={"a/init.lua": app("one")})
+    with Squatter(folder, how):
+        ended = run("reload", folder)
+        assert ended.returncode == 1 and ended.stdout == ""
+        assert re.search(said, ended.stderr) and "no server of yours of the apps in" in ended.stderr
+        server = site({"a/init.lua": app("one")})
+        server.write("a/init.lua", app("two"))
+        ended = run("reload", folder)
+        assert (ended.returncode, ended.stdout) == (0, "reloaded a, generation 2\n")
+        assert re.search(said, ended.stderr) and "\x1b" not in ended.stderr
+        assert call_http(server, "/a", "version") == "two"
+
+
+@as_root
+def test_root_believes_the_owner_of_the_apps(site, tmp_path):
+    """What such a server says is still shown with care, and must not be long."""
+    folder = apps_folder(tmp_path / "apps", files={"a/init.lua": app("one")})
+    os.chown(folder, 65534, 65534)
+    with Squatter(folder):
+        ended = run("reload", folder)
+    assert (ended.returncode, ended.stdout) == (0, "\\u001b]0;pwned\\u0007reloaded everything\n")
+
+
+@as_root
+def test_a_server_hears_no_strangers(site):
+    server = site({"a/init.lua": app("one")})
+    name = "\\0perigee/%016x.0" % fnv(os.path.realpath(server.folder))
+    script = f"""
+import os, socket
+os.setgid(65534); os.setuid(65534)
+one = socket.socket(socket.AF_UNIX)
+one.connect("{name}")
+try:
+    one.sendall(b"reload\\n")
+    print(one.recv(100))
+except OSError: print(b"")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.stdout == "b''\n", ended
+    assert run("reload", server.folder).stdout == "nothing has changed\n"
+
+
+@pytest.mark.parametrize("answer, code, said", [
+    (b"ok\n" + b"x" * (65536 - 3), 0, None), (b"ok\n" + b"x" * (65536 - 2), 1, "too long"), (b"", 1, "reset")])
+def test_answers_are_bounded(tmp_path, answer, code, said):
+    """A server of our own that has gone mad: at most 64 KiB."""
+    folder = apps_folder(tmp_path / "apps", files={"a/init.lua": app("one")})
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(b"\0perigee/%016x.0" % fnv(os.path.realpath(folder)))
+        listener.listen()
+
+        def serve_once():
+            client, _ = listener.accept()
+            with client:
+                assert client.recv(100) == b"reload\n"
+                try:
+                    client.sendall(answer)
+                except OSError:
+                    pass
+        thread = threading.Thread(target=serve_once)
+        thread.start()
+        ended = run("reload", folder)
+        thread.join()
+    assert ended.returncode == code
+    assert ended.stdout == ("x" * (65536 - 3) if code == 0 else "")
+    assert said is None or said in ended.stderr
 
 
 def test_many_ask_at_once(site):
