@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/printable.h"
 #include "base/streams.h"
 #include "bridge/command.h"
 #include "bridge/host.h"
@@ -254,8 +255,11 @@ static bool open_layer(struct control *c) {
               (struct broker_options){
                   .url = &c->redis, .prefix = s->layer_prefix, .timeout_ms = s->layer_ms});
   if (broker_settle(&c->broker, &why)) return true;
+  size_t len;
+  char *said = printable_copy(why, strlen(why), &len);
   fprintf(stderr, "perigee: setting layer: %s refuses: %s -- check user, password and database\n",
-          c->redis.shown, why);
+          c->redis.shown, said);
+  free(said);
   return false;
 }
 

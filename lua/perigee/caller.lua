@@ -45,8 +45,9 @@ end
 ---@param text string
 ---@return string
 function M.clean(text)
-  text = text:gsub("^%s+", ""):gsub("%s+$", ""):gsub("%c", " "):gsub("\xc2[\x80-\x9f]", " ")
-  return #text > 200 and text:sub(1, 200):gsub("[\x80-\xff]*$", "") .. "…" or text
+  text = text:gsub("^%s+", ""):gsub("%s+$", ""):gsub("[\r\n\t]+", " ")
+  if #text > 200 then text = text:sub(1, 200):gsub("[\x80-\xff]*$", "") .. "…" end
+  return core.printable(text)
 end
 
 -- ---- waiting ------------------------------------------------------------------------------------

@@ -28,11 +28,7 @@ local function say(text)
   io.stderr:write(text)
 end
 
----@param text string
----@return string
-local function plain(text)
-  return (text:gsub("[%z\1-\8\11-\31\127]", "?"):gsub("\194[\128-\159]", "?")) -- C0 and C1
-end
+local plain = core.printable
 
 ---@return string
 local function clock()

@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include "base/outlet.h"
+#include "base/printable.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -87,26 +88,34 @@ static void puts_(struct log_line *l, const char *s) {
   put(l, s, strlen(s));
 }
 
-/* JSON string escapes serve both formats: one line stays one line and quotes stay balanced. Bytes
- * over 0x7F pass: the reader decides about its own character set. */
+/* JSON string escapes serve both formats: one line stays one line and quotes stay balanced. */
 static void put_escaped(struct log_line *l, const char *s, size_t n) {
-  char hex[8];
-  for (size_t i = 0; i < n; i++) {
-    unsigned char c = (unsigned char)s[i];
-    switch (c) {
+  size_t used;
+  for (size_t i = 0; i < n; i += used) {
+    char shown[PRINTABLE_MAX + 1];
+    size_t k = printable_escape(s + i, n - i, shown, &used);
+    switch (s[i]) {
     case '"': put(l, "\\\"", 2); break;
     case '\\': put(l, "\\\\", 2); break;
     case '\n': put(l, "\\n", 2); break;
     case '\r': put(l, "\\r", 2); break;
     case '\t': put(l, "\\t", 2); break;
-    default:
-      if (c < 0x20 || c == 0x7f) {
-        snprintf(hex, sizeof hex, "\\u%04x", c);
-        put(l, hex, 6);
-      } else {
-        put(l, s + i, 1);
-      }
+    default: put(l, k ? shown : s + i, k ? k : used);
     }
+  }
+}
+
+/* As people read it; what stands for the white space of a text that is not to have any. */
+static void put_plain(struct log_line *l, const char *s, size_t n, const char *space) {
+  size_t used;
+  for (size_t i = 0; i < n; i += used) {
+    char shown[PRINTABLE_MAX + 1];
+    size_t k = printable_escape(s + i, n - i, shown, &used);
+    bool is_space = s[i] == '\t' || s[i] == '\n' || s[i] == '\r';
+    if (is_space)
+      puts_(l, space);
+    else
+      put(l, k ? shown : s + i, k ? k : used);
   }
 }
 
@@ -142,8 +151,7 @@ void log_begin_always(struct log_line *l, enum log_level level, const char *even
     if (out.is_coloured) puts_(l, colours[level]);
     puts_(l, padded[level]);
     if (out.is_coloured) puts_(l, "\033[0m");
-    for (const char *p = event; *p; p++)
-      put(l, (unsigned char)*p < 0x20 || *p == 0x7f ? " " : p, 1);
+    put_plain(l, event, strlen(event), " ");
   }
   if (worker) log_uint(l, "worker", worker - 1);
 }
@@ -169,11 +177,13 @@ static void put_key(struct log_line *l, const char *key) {
 
 /* Text format leaves plain words unquoted, as they are easier to read and to grep. */
 static bool is_plain(const char *s, size_t n) {
-  if (n == 0) return false;
-  for (size_t i = 0; i < n; i++)
-    if ((unsigned char)s[i] <= 0x20 || s[i] == '"' || s[i] == '=' || s[i] == '\\' || s[i] == 0x7f)
-      return false;
-  return true;
+  size_t used;
+  for (size_t i = 0; i < n; i += used) {
+    char shown[PRINTABLE_MAX + 1];
+    if (s[i] == ' ' || s[i] == '"' || s[i] == '=' || s[i] == '\\') return false;
+    if (printable_escape(s + i, n - i, shown, &used)) return false;
+  }
+  return n > 0;
 }
 
 void log_bytes(struct log_line *l, const char *key, const char *value, size_t n) {
@@ -245,13 +255,7 @@ void log_block(struct log_line *l, const char *key, const char *value, size_t n)
     const char *nl = memchr(value + i, '\n', n - i);
     size_t line = nl ? (size_t)(nl - (value + i)) : n - i;
     puts_(l, "\n    ");
-    for (size_t k = 0; k < line; k++) {
-      unsigned char c = (unsigned char)value[i + k];
-      if (c == '\t')
-        puts_(l, "  ");
-      else
-        put(l, c < 0x20 || c == 0x7f ? "?" : value + i + k, 1);
-    }
+    put_plain(l, value + i, line, "  ");
     i += line + 1;
   }
 }

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/printable.h"
 #include "bridge/command.h"
 #include "bridge/dispatch.h"
 #include "bridge/envelope.h"
@@ -155,6 +156,24 @@ static int l_log(lua_State *L) {
   if (block) log_block(&l, "detail", block, n);
   log_end(&l);
   return 0;
+}
+
+/* printable(text): fit to be shown on a terminal; ends of lines and tabs stay. */
+static int l_printable(lua_State *L) {
+  luaL_Buffer b;
+  size_t n, used;
+  const char *s = luaL_checklstring(L, 1, &n);
+  luaL_buffinit(L, &b);
+  for (size_t i = 0; i < n; i += used) {
+    char out[PRINTABLE_MAX + 1];
+    size_t k = printable_escape(s + i, n - i, out, &used);
+    if (k == 0 || s[i] == '\n' || s[i] == '\t')
+      luaL_addlstring(&b, s + i, used);
+    else
+      luaL_addlstring(&b, out, k);
+  }
+  luaL_pushresult(&b);
+  return 1;
 }
 
 /* log_due(level, kind, burst): may one more line of this kind be logged in this second? Then how
@@ -354,6 +373,7 @@ static const luaL_Reg core[] = {
     {"loading", l_loading},
     {"log", l_log},
     {"log_due", l_log_due},
+    {"printable", l_printable},
     {"members", l_members},
     {"members_after", l_members_after},
     {"memory", l_memory},

@@ -509,7 +509,7 @@ IMPOSTORS = {
     "a page": (says(HTTP % (b"200 OK", 5, b"<html")), [], "there is no WebSocket at /x (200)", "/x does not speak JSON-RPC (200)"),
     "elsewhere": (says(HTTP % (b"404 Not Found", 0, b"")), [], "there is no consumer at /x (404)", "there is no consumer at /x (404)"),
     "forbidden": (says(HTTP % (b"403 Forbidden", 5, b"<html")), [], "/x refuses: 403", "/x refuses: 403"),
-    "escape": (says(b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n\x1b[31mred\n"), [], "refuses: 500  [31mred", "refuses: 500  [31mred"),
+    "escape": (says(b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n\x1b[31mred\n"), [], r"refuses: 500 \u001b[31mred", r"refuses: 500 \u001b[31mred"),
 }
 
 
@@ -523,6 +523,25 @@ def test_call_of_something_else(name):
             assert ended.returncode == 3 and ended.stdout == "", ended
             assert re.fullmatch(r"perigee call: [^\n\x1b]+\n", ended.stderr), ended
             assert words in ended.stderr
+
+
+HOSTILE = [  # what an error holds, what of it may be seen
+    ({"code": "\x1b]0;pwned\x07", "message": "m"}, r'error "\u001b]0;pwned\u0007" m'),
+    ({"code": {"a": "\x9b31m"}, "message": "m"}, r'error {"a":"\u009b31m"} m'),
+    ({"code": 7, "message": "\u202egpj.exe\x1b[2J\n2"}, r"error 7 \u202egpj.exe\u001b[2J 2"),
+    ({"code": 7, "message": "m", "data": {"\x1b[2J": "\u2028"}}, r'{"\u001b[2J":"\u2028"}'),
+    ({"code": 7, "message": "m", "data": {"dev": {"message": "\x9b", "excerpt": "> 1 | \x1b[31m\u2066"}}}, r"> 1 | \u001b[31m\u2066"),
+]
+
+
+@pytest.mark.parametrize("error, shown", HOSTILE)
+def test_errors_of_a_server_cannot_steer_a_terminal(error, shown):
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": error}, ensure_ascii=False).encode()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with impostor(says(answer)) as netloc:
+        ended = run("call", f"http://{netloc}/x", "ping")
+    assert ended.returncode == 1 and shown in ended.stderr
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", ended.stderr), ended.stderr
 
 
 def test_call_of_a_server_that_is_down():

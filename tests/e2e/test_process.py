@@ -245,6 +245,30 @@ def test_dev_says_where_to_look(serve):
 FORGED = "harmless\n2026-01-01T00:00:00.000Z error forged\r\n\x1b[31mred\0\u2028"
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_bytes_of_clients_in_logs(serve, form):
+    """JSON is JSON whatever a client sends, and no terminal obeys what the log shows."""
+    server = serve(["diary"], "--log-format", form, "--log-level", "debug")
+    hostile = ["\x9b31m", "\u202egpj.exe", "\u2028forged", "\U000e0041", "\ufeff"]
+    with WebSocket(server, "/diary?name=%ff%c3%9b%1b%e2%80%ae") as ws:
+        for text in hostile:
+            ws.send_notification("note", text)
+            ws.send_notification(text)
+        ws.call("ping")
+        ws.send_frame(CLOSE, close_payload(1000, "\x9b\u202e"))
+        ws.closing_answer()
+    for target in [b"/nowhere/\xff\xc3", b"/\xc2\x9b31m", b"/\xe2\x80\xaeexe"]:
+        with Http(server) as http:
+            http.send(b"GET " + target + b" HTTP/1.1\r\nHost: \xff.example\r\nOrigin: http://\xff\r\n\r\n")
+            http.rest()
+    server.stop()
+    assert "forged" in server.log
+    for line in server.lines:
+        assert not re.search("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffd\U000e0000-\U000e007f]", line), line
+        if form == "json":
+            json.loads(line)
+
+
 def test_log_lines_cannot_be_forged(serve):
     """One record is one line, whatever a client puts into it."""
     server = serve(["diary"])

@@ -95,9 +95,11 @@ end)
 
 describe("what is shown", function()
   it("cannot move a terminal's cursor", function()
-    assert.equal("a [31m b", caller.clean "  a\27[31m\nb \r\n")
-    assert.equal("a b", caller.clean "a\xc2\x9bb")
+    assert.equal("a\\u001b[31m b", caller.clean "  a\27[31m\nb \r\n")
+    assert.equal("a\\u009bb", caller.clean "a\xc2\x9bb")
     assert.equal(200 + #"…", #caller.clean(("x"):rep(300)))
+    assert.equal("\\u202ecod.exe\\ufffd", caller.clean "\u{202e}cod.exe\xff")
+    assert.equal('"\\u202e"', json.compact "\u{202e}")
     assert.equal('"\\u001b[31m\\u009b\\u007fé"', json.compact "\27[31m\xc2\x9b\127é")
   end)
 

@@ -488,6 +488,12 @@ function core.json_decode(text) end
 ---@param block? string lines below the line
 function core.log(level, event, fields, block) end
 
+--- A text of others' as it may be shown: what a terminal obeys, marks of direction and bytes that are no
+--- UTF-8 are escaped; ends of lines and tabs stay.
+---@param text string
+---@return string
+function core.printable(text) end
+
 --- May one more line of this kind be logged in this second?
 ---@param level "error"|"warn"|"info"|"debug"
 ---@param kind string
@@ -522,8 +528,10 @@ function core.memory() end
 --- For commands: gives a command to each running server of that folder of apps, and waits for answers.
 ---@param apps string
 ---@param command string
----@return { ok: boolean?, text: string }[] answers ok is nil when none came; text says why then
-function core.remote(apps, command) end
+---@param seconds number that each may take
+---@return { ok: boolean?, text: string, user: integer?, is_stranger: boolean }[] answers ok is nil when none
+---came, and text says why; is_stranger: of another user, not asked
+function core.remote(apps, command, seconds) end
 
 --- Text of a file that is built into the binary; without a name the names of all.
 ---@param name? string "perigee/rpc.lua"

@@ -164,17 +164,17 @@ function Screen:answer(answer, hint)
     return true
   end
   local is_coloured = terminal.has_colours(2)
-  local code = type(err) == "table" and err.code or "?"
+  local code = type(err) == "table" and err.code ~= nil and json.compact(err.code) or "?"
   local text = type(err) == "table" and type(err.message) == "string" and caller.clean(err.message)
     or json.compact(err)
-  io.stderr:write(terminal.paint(("error %s"):format(tostring(code)), "red", is_coloured), " ", text, hint, "\n")
+  io.stderr:write(terminal.paint(("error %s"):format(code), "red", is_coloured), " ", text, hint, "\n")
   local data = type(err) == "table" and err.data
   if data == nil or data == false or data == core.null then return false end
   local dev = type(data) == "table" and type(data.dev) == "table" and data.dev
   if dev and type(dev.message) == "string" then -- what a server in dev knows of a fault
     io.stderr:write("  ", caller.clean(dev.message), "\n")
     if type(dev.excerpt) == "string" then
-      io.stderr:write((dev.excerpt:gsub("[^\n\t\x20-\x7e\x80-\xff]", "?"):gsub("\xc2[\x80-\x9f]", "?")), "\n")
+      io.stderr:write(core.printable(dev.excerpt), "\n")
     end
   else
     io.stderr:write("  ", json.compact(data, is_coloured), "\n")
@@ -193,7 +193,7 @@ local function method_hint(connection, method)
   local methods = answer and type(answer.result) == "table" and answer.result.methods
   local names = {}
   for _, one in ipairs(type(methods) == "table" and methods or {}) do
-    if type(one) == "table" and type(one.name) == "string" then names[#names + 1] = one.name end
+    if type(one) == "table" and type(one.name) == "string" then names[#names + 1] = caller.clean(one.name) end
   end
   return spelling.hint(method, names)
 end

@@ -14,13 +14,9 @@ local function paint(text, kind, is_coloured)
   return ("\27[%sm%s\27[0m"):format(colours[kind], text)
 end
 
---- A string as JSON. What a terminal would obey (C1 controls, line separators that are no ends of
---- lines) is escaped; the rest of Unicode stays readable.
+--- A string as JSON. What a terminal would obey is escaped; the rest of Unicode stays readable.
 local function quote(text)
-  local quoted = core.json_encode(text)
-  return (quoted:gsub("\127", "\\u007f"):gsub("\xc2([\x80-\x9f])", function(c)
-    return ("\\u%04x"):format(c:byte())
-  end))
+  return core.printable(core.json_encode(text))
 end
 
 ---@param value any
