@@ -85,9 +85,9 @@ class Tree:
             ASAN_OPTIONS=f"detect_leaks=1:detect_stack_use_after_return=1:hard_rss_limit_mb={MEMORY_MB}",
             UBSAN_OPTIONS="print_stacktrace=0",
             LSAN_OPTIONS=f"suppressions={self.folder}/tests/lsan.supp:print_suppressions=0",
-            PERIGEE_BUILD=str(self.folder / "build"), PERIGEE_LUA=str(self.folder / "lua"),
-            PERIGEE=str(self.build / "perigee"), CCACHE_BASEDIR=str(self.folder), CCACHE_NOHASHDIR="1")
-        env.update(more)
+            PERIGEE_BUILD=str(self.folder / "build"), PERIGEE=str(self.build / "perigee"),
+            CCACHE_BASEDIR=str(self.folder), CCACHE_NOHASHDIR="1")
+        env.update({name: str(value) for name, value in more.items()})
         return env
 
     def run(self, words, limit, cwd=".", **env):
