@@ -339,10 +339,10 @@ def test_it_does_not_see_itself(dev):
     ("connections", 0, 0), ("connections", 0, 1000), ("connections", 2 ** 41), ("connections", 0, 10, 5), ("groups", 5),
     ("groups", "", 100000), ("connections", 0, 10, None, ""), ("nothing",), ("hello", 1)])
 def test_bad_input(dev, call):
-    one = inspector(dev)
-    answer = try_call(one, *call)
-    assert isinstance(answer, RpcError) and answer.code != -32603, answer
-    assert one.call("hello")
+    with inspector(dev) as one:  # a socket left open is waited for at the end
+        answer = try_call(one, *call)
+        assert isinstance(answer, RpcError) and answer.code != -32603, answer
+        assert one.call("hello")
 
 
 def test_a_place_that_is_gone(dev):

@@ -6,6 +6,9 @@ import signal
 import subprocess
 import time
 
+# by what is changed: C is built with sanitizers, as a leak is to be noticed; Lua needs none
+BUILDS = {".c": ("build/dev", ["--preset", "dev"]),
+          ".lua": ("build/plain", ["-S", ".", "-B", "build/plain", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"])}
 FLOORS = {"base", "wire", "net", "hub", "bridge"}
 MEMORY_MB = 3000  # a change may let a program grow without end
 
@@ -22,9 +25,9 @@ class Tree:
 
     def __init__(self, root, folder, jobs):
         self.root, self.folder, self.jobs = pathlib.Path(root), pathlib.Path(folder), jobs
-        self.build = self.folder / "build/dev"
         self.is_passing = set()  # steps that passed without a change
-        self.stale = None  # file that was changed when the program was built last
+        self.stale = {}  # by build: the file that was changed when its program was built last
+        self._ready = set()  # builds that were made since the copy was
 
     # ---- the copy ----------------------------------------------------------------------------------
 
@@ -57,13 +60,24 @@ class Tree:
 
     # ---- programs ------------------------------------------------------------------------------------
 
-    def prepare(self):
-        """Configures the unchanged copy and builds its program; unit tests are built when they are needed."""
-        more = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
-        self._must("cmake", "--preset", "dev", *more)
-        self._must("cmake", "--build", "--preset", "dev", "-j", str(self.jobs), "--target", "perigee")
-        shutil.copyfile(self.build / "perigee", self.build / "perigee.unchanged")
-        shutil.copymode(self.build / "perigee", self.build / "perigee.unchanged")
+    def build_of(self, file):
+        """The folder in which a change of this file is built."""
+        return BUILDS[pathlib.Path(file).suffix][0]
+
+    def program(self, file, name="perigee"):
+        return self.folder / self.build_of(file) / name
+
+    def prepare(self, file):
+        """Builds the unchanged program; unit tests are built when they are needed."""
+        build = self.build_of(file)
+        if build not in self._ready:
+            more = ["-DCMAKE_C_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+            self._must("cmake", *BUILDS[pathlib.Path(file).suffix][1], *more)
+            self._must("cmake", "--build", build, "-j", str(self.jobs), "--target", "perigee")
+            shutil.copy(self.program(file), self.program(file, "perigee.unchanged"))
+            self._ready.add(build)
+        elif build in self.stale:
+            self.make("perigee", self.stale.pop(build))
 
     def _must(self, *words):
         ended = subprocess.run(words, cwd=self.folder, env=self._environment(), stdout=subprocess.PIPE,
@@ -71,12 +85,12 @@ class Tree:
         if ended.returncode != 0:
             raise Broken(f"{' '.join(words)}\n{ended.stdout[-4000:]}")
 
-    def make(self, target, file=None):
-        """Builds one program, when only this file has changed; False when it does not compile."""
-        floor = pathlib.Path(file).parent.name if file and file.endswith(".c") else None
-        words = ["cmake", "--build", "build/dev", "--target", target]
-        if floor in FLOORS:  # what make need not look through takes longer than what it does
-            words = ["make", "-s", "-C", "build/dev", f"perigee_{floor}/fast", f"{target}/fast"]
+    def make(self, target, file, is_alone=True):
+        """Builds one program, when at most this file has changed since; False when it does not compile."""
+        build, floor = self.build_of(file), pathlib.Path(file).parent.name
+        words = ["cmake", "--build", build, "--target", target]
+        if is_alone and file.endswith(".c") and floor in FLOORS:  # to look through all takes longer than to build it
+            words = ["make", "-s", "-C", build, f"perigee_{floor}/fast", f"{target}/fast"]
         return self.run(words, 300)[0] == 0
 
     def _environment(self, **more):
@@ -85,8 +99,7 @@ class Tree:
             ASAN_OPTIONS=f"detect_leaks=1:detect_stack_use_after_return=1:hard_rss_limit_mb={MEMORY_MB}",
             UBSAN_OPTIONS="print_stacktrace=0",
             LSAN_OPTIONS=f"suppressions={self.folder}/tests/lsan.supp:print_suppressions=0",
-            PERIGEE_BUILD=str(self.folder / "build"), PERIGEE=str(self.build / "perigee"),
-            CCACHE_BASEDIR=str(self.folder), CCACHE_NOHASHDIR="1")
+            PERIGEE_BUILD=str(self.folder / "build"), CCACHE_BASEDIR=str(self.folder), CCACHE_NOHASHDIR="1")
         env.update({name: str(value) for name, value in more.items()})
         return env
 

@@ -33,7 +33,7 @@ class Trial:
         for name, target, words in steps:
             # specs read a changed Lua file where it is
             if file.endswith(".c") or not words:
-                self.tree.stale = file
+                self.tree.stale[self.tree.build_of(file)] = file
                 if not self.tree.make(target, file):
                     return "invalid", ""
             if not words:
@@ -55,25 +55,24 @@ class Trial:
     def _spec_steps(self, file):
         if not self.nearest.has_specs(file):
             return []
-        perigee = ["build/dev/perigee", "test", "-o", "TAP", "--no-keep-going"]
+        perigee = [str(self.tree.program(file)), "test", "-o", "TAP", "--no-keep-going"]
         mirrors = self.nearest.specs(file)
         steps = [("specs " + " ".join(name.split("/")[-1] for name in mirrors), "perigee", perigee + mirrors)] if mirrors else []
         return steps + [("specs", "perigee", perigee + ["tests/spec"]), ("specs of apps", "perigee", perigee + ["apps"])]
 
     def _must_pass(self, file, steps):
         """The steps pass without the change, or nothing could be learned from them."""
-        if self.tree.stale:
-            self.tree.make("perigee", self.tree.stale)
-            self.tree.stale = None
+        self.tree.prepare(file)
         for name, target, words in steps:
-            if name in self.tree.is_passing:
+            known = (name, self.tree.build_of(file))
+            if known in self.tree.is_passing:
                 continue
-            if not self.tree.make(target):
+            if not self.tree.make(target, file, is_alone=False):
                 raise Broken(f"{target} does not compile")
             code, output = self._run_step(target, words)
             if code != 0:
                 raise Broken(f"{name} fails without a change ({file}):\n{output[-3000:]}")
-            self.tree.is_passing.add(name)
+            self.tree.is_passing.add(known)
 
     # ---- end to end --------------------------------------------------------------------------------------
 
@@ -81,17 +80,17 @@ class Trial:
         """A busy machine lets a test fail too: it must fail again, and pass without the change; else it is left out."""
         files, excused = self.nearest.ends(file), []
         for _ in range(MOST_EXCUSES):
-            code, output = self._pytest(files + [word for name in excused for word in ("--deselect", name)])
+            code, output = self._pytest(file, files + [word for name in excused for word in ("--deselect", name)])
             if code in (0, None):
                 return "survived" if code == 0 else "late", f"(but {', '.join(excused)} failed once)" if excused else ""
             found = re.search(r"^(?:FAILED|ERROR) (test_\w+\.py::\S+?(?:\[.*?\])?)(?: - |$)", output, re.M)
             if not found:
                 return "noticed", "end to end: " + output.strip().splitlines()[-1][:100]
-            if self._pytest([found[1]])[0] != 0 and self._pytest([found[1]], PERIGEE=self.tree.build / "perigee.unchanged")[0] == 0:
+            if self._pytest(file, [found[1]])[0] != 0 and self._pytest(file, [found[1]], "perigee.unchanged")[0] == 0:
                 return "noticed", found[1]
             excused.append(found[1])
         return "late", f"({', '.join(excused)} fail now and then)"
 
-    def _pytest(self, words, **env):
+    def _pytest(self, file, words, program="perigee"):
         return self.tree.run(["/usr/bin/python3", "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *words],
-                             self.limit, "tests/e2e", E2E_KILLS="3", **env)
+                             self.limit, "tests/e2e", E2E_KILLS="3", E2E_PATIENCE="15", PERIGEE=self.tree.program(file, program))
