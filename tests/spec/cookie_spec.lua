@@ -5,7 +5,9 @@ describe("a cookie", function()
   local function find(text) return cookie.find(text, "id") end
 
   it("is found wherever it stands", function()
-    for _, text in ipairs { "id=v", "a=1; id=v", "id=v; a=1", "a=1;id=v", "a=1;\tid=v", "a=1; id=v;b=2", "xid=1; id=v" } do
+    for _, text in ipairs {
+      "id=v", "a=1; id=v", "id=v; a=1", "a=1;id=v", "a=1;\tid=v", "a=1; id=v;b=2", "xid=1; id=v", "id=v; xid=1",
+    } do
       assert.equal("v", find(text), text)
     end
     assert.equal("", find("id=; a=1"))
@@ -31,7 +33,8 @@ describe("a cookie", function()
   it("is bound to the host and to HTTPS when it came by HTTPS", function()
     assert.equal("__Host-id", cookie.name("id", true))
     assert.equal("id", cookie.name("id", false))
-    assert.equal("Set-Cookie: id=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure\r\n", cookie.line("id", "v", 60, true))
+    assert.equal("Set-Cookie: id=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure\r\n",
+      cookie.line("id", "v", 60, true))
     assert.equal("Set-Cookie: id=v; Path=/; Max-Age=0; HttpOnly; SameSite=Lax\r\n", cookie.line("id", "v", 0, false))
   end)
 end)

@@ -19,7 +19,9 @@ describe("header fields", function()
   end)
 
   it("have names that are tokens", function()
-    for _, name in ipairs { "X-Y", "a1", "!#$%&'*+.^_`|~-" } do assert.is_string((headers.check { [name] = 1 }), name) end
+    for _, name in ipairs { "X-Y", "a1", "!#$%&'*+.^_`|~-" } do
+      assert.is_string((headers.check { [name] = 1 }), name)
+    end
     for _, name in ipairs { "", "a b", "a:", "é", "a\r\n", "(a)", 5, true } do
       assert.equal(("'%s' is not a header's name"):format(tostring(name)), wrong(name, 1))
     end

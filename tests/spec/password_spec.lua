@@ -106,7 +106,8 @@ describe("passwords", function()
   end)
 
   it("are no numbers, and neither are hashes", function()
-    rig.raises(function() password.hash(5) end, "password_spec.lua", "password.hash: the password must be a string, not a number")
+    rig.raises(function() password.hash(5) end, "password_spec.lua",
+      "password.hash: the password must be a string, not a number")
     rig.raises(function() password.verify(nil, "h") end, "password_spec.lua",
       "password.verify: the password must be a string, not a nil")
     rig.raises(function() password.verify("p", 5) end, "password_spec.lua",
