@@ -514,7 +514,7 @@ end
 ---@param values? table
 ---@param opts? perigee.NotifyOptions
 function Consumer:notify_group(group, method, values, opts)
-  channel.notify_group(record_of(self, "notify_group").encoding, group, method, values, opts)
+  return channel.notify_group(record_of(self, "notify_group").encoding, group, method, values, opts)
 end
 
 --- Sends a notification to one connection, wherever it is.
@@ -541,7 +541,7 @@ end
 ---@param event perigee.Event
 function Consumer:group_send(group, event)
   record_of(self, "group_send")
-  events.group_send(group, event)
+  return events.group_send(group, event)
 end
 
 --- Sends an event to the consumer behind one connection.

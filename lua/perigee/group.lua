@@ -20,9 +20,9 @@ function M.add(conn, name, meta)
   if meta ~= nil then
     local err
     text, err = core.json_encode(meta)
-    if not text then error("group_add: the meta: " .. err, 3) end
+    if not text then error("group_add: the meta: " .. err, 2) end
     if #text > META_MAX then
-      error(("group_add: the meta has %d bytes as JSON, at most %d are kept"):format(#text, META_MAX), 3)
+      error(("group_add: the meta has %d bytes as JSON, at most %d are kept"):format(#text, META_MAX), 2)
     end
   end
   local joined, wait = core.group_add(conn, name, text, true)

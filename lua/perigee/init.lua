@@ -54,7 +54,7 @@ function M.for_app(app)
   ---@param params? table
   ---@param opts? perigee.NotifyOptions
   function perigee.notify_group(name, method, params, opts)
-    channel.notify_group(nil, name, method, params, opts)
+    return channel.notify_group(nil, name, method, params, opts)
   end
 
   --- Sends a notification to one connection, wherever it is.
@@ -72,7 +72,7 @@ function M.for_app(app)
   ---@param params? table
   ---@param opts? { except?: any }
   function perigee.notify_user(who, method, params, opts)
-    user.notify(nil, who, method, params, opts)
+    return user.notify(nil, who, method, params, opts)
   end
 
   --- Runs a function beside this one, from the loop's next turn on. An error in it is logged.

@@ -38,7 +38,7 @@ end
 ---@param body? string
 ---@param headers? table<string, string>
 function Instance:reject(status, body, headers)
-  lifecycle.reject(self, status, body, headers)
+  return lifecycle.reject(self, status, body, headers)
 end
 
 --- Closes the connection.
@@ -134,7 +134,7 @@ end
 ---@param params? table
 ---@param opts? perigee.NotifyOptions
 function Instance:notify_group(to, method, params, opts)
-  channel.notify_group(self._record.encoding, to, method, params, opts)
+  return channel.notify_group(self._record.encoding, to, method, params, opts)
 end
 
 --- The same as on the class.

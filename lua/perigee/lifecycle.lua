@@ -49,11 +49,11 @@ end
 ---@param options? { subprotocol?: string, headers?: table<string, string> }
 ---@return boolean accepted false when the client is gone already
 function M.accept(self, options)
-  if rawget(self, "_settled") then error("accept: this connection was accepted or rejected already", 3) end
+  if rawget(self, "_settled") then error("accept: this connection was accepted or rejected already", 2) end
   options = options or {}
   local subprotocol = options.subprotocol
   if subprotocol ~= nil and not headers.is_token(subprotocol) then
-    error("accept: subprotocol must be a token", 3)
+    error("accept: subprotocol must be a token", 2)
   end
   local lines = headers.lines(options.headers)
   rawset(self, "_settled", true)
@@ -76,7 +76,7 @@ end
 ---@param body? string
 ---@param fields? table<string, string> headers
 function M.reject(self, status, body, fields)
-  if rawget(self, "_settled") then error("reject: this connection was accepted or rejected already", 3) end
+  if rawget(self, "_settled") then error("reject: this connection was accepted or rejected already", 2) end
   local lines = headers.lines(fields)
   rawset(self, "_settled", true)
   if self._record.knows_users then lines = (lines or "") .. (session.take_lines(self) or "") end

@@ -27,7 +27,7 @@ function M.call(encoding, conn, method, params, opts)
   channel.check(method, params, "call")
   local timeout = opts and opts.timeout or M.DEFAULT_TIMEOUT
   if type(timeout) ~= "number" or timeout <= 0 then
-    error("call: timeout must be a number of seconds above 0", 3)
+    error("call: timeout must be a number of seconds above 0", 2)
   end
   serial = serial + 1
   -- a string of our own, so that it cannot be mistaken for an id the client chose

@@ -46,26 +46,29 @@ local function ask(...)
   return reply
 end
 
+--- Its callers end in it, so that what is wrong is told where they were called.
 ---@param only_new boolean
----@return boolean
+---@return boolean? is_set when only a new one was to be
 local function put(self, key, value, ttl, only_new, what)
   local at = place(self, key, what)
   ttl = check_ttl(ttl, what)
-  if value == nil then error(what .. ": the value is nil; delete(key) takes a key out", 3) end
+  if value == nil then error(what .. ": the value is nil; delete(key) takes a key out", 2) end
   if not core.has_redis then
     local is_set = core.shared_set(at, value, ttl, only_new)
     if is_set == nil then unavailable("the memory for them is full (setting shared_memory)") end
-    return is_set
+    if only_new then return is_set end
+    return
   end
   local text, err = core.json_encode(value)
-  if not text then error(("%s: %s"):format(what, err), 3) end
+  if not text then error(("%s: %s"):format(what, err), 2) end
   local words = { "SET", at, text }
   if only_new then words[#words + 1] = "NX" end
   if ttl > 0 then
     words[#words + 1] = "PX"
     words[#words + 1] = milliseconds(ttl)
   end
-  return ask(table.unpack(words)) ~= nil
+  local is_set = ask(table.unpack(words)) ~= nil
+  if only_new then return is_set end
 end
 
 --- A copy of the value, or nil.
@@ -86,7 +89,7 @@ end
 ---@param value any
 ---@param ttl? number seconds; without it the value stays, and a time it had is forgotten
 function Shared:set(key, value, ttl)
-  put(self, key, value, ttl, false, "set")
+  return put(self, key, value, ttl, false, "set")
 end
 
 --- Sets a value unless there is one. Of several workers that try, one succeeds.
@@ -95,7 +98,7 @@ end
 ---@param ttl? number
 ---@return boolean added
 function Shared:add(key, value, ttl)
-  return put(self, key, value, ttl, true, "add")
+  return put(self, key, value, ttl, true, "add") --[[@as boolean]]
 end
 
 --- Adds, and gives a key that is new its time.

@@ -116,8 +116,10 @@ local function show_inbox(self)
 end
 
 ---@param self perigee.TestClient
-local function fail(self, message)
-  error(message .. show_inbox(self) .. show_logs(), 3)
+---@param message string
+---@param depth? integer calls between who fails and the spec, default one
+local function fail(self, message, depth)
+  error(message .. show_inbox(self) .. show_logs(), 2 + (depth or 1))
 end
 
 ---@param self perigee.TestClient
@@ -163,10 +165,11 @@ local function positional(...)
   return setmetatable(list, core.array_mt)
 end
 
----@param self perigee.TestClient
-local function encode(message)
+---@param message table
+---@param depth? integer calls between here and the spec, default one
+local function encode(message, depth)
   local text, err = core.json_encode(message)
-  if not text then error(err, 3) end
+  if not text then error(err, 2 + (depth or 1)) end
   return text
 end
 
@@ -177,10 +180,10 @@ local function exchange(self, method, params)
   if self.closed then error(("the connection is closed: %d %s"):format(self.closed.code, self.closed.reason), 3) end
   self.last_id = self.last_id + 1
   local id = self.last_id
-  self.client:send(encode { jsonrpc = "2.0", method = method, params = params, id = id })
+  self.client:send(encode({ jsonrpc = "2.0", method = method, params = params, id = id }, 2))
   local answer = run_until(M.CALL_SECONDS, function() return self.answers[id] or self.closed and {} end)
   if not answer or answer.id == nil then
-    fail(self, ("no answer to the call '%s' within %d s of virtual time"):format(method, M.CALL_SECONDS))
+    fail(self, ("no answer to the call '%s' within %d s of virtual time"):format(method, M.CALL_SECONDS), 2)
   end
   self.answers[id] = nil
   return answer

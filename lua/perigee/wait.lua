@@ -110,7 +110,7 @@ end
 ---@return any ...
 function M.blocking(owner, module, name, ...)
   if type(module) ~= "string" or type(name) ~= "string" then
-    error("perigee.blocking takes a module's name and a function's name", 3)
+    error("perigee.blocking takes a module's name and a function's name", 2)
   end
   -- modules are found as require finds them: "chat.x" below the folder that holds chat/
   local folder = owner.dir and owner.dir:match("^(.*)/[^/]+$") or "."
@@ -206,7 +206,7 @@ end
 function M.every(owner, seconds, fn)
   check_seconds(seconds, "perigee.every")
   check_function(fn, "perigee.every")
-  if seconds == 0 then error("perigee.every needs more than 0 seconds", 3) end
+  if seconds == 0 then error("perigee.every needs more than 0 seconds", 2) end
   local timer = new_timer(owner)
   M.start(owner, function()
     local due = core.now()
