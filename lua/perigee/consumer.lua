@@ -51,6 +51,7 @@ local M = {}
 ---@field calls? integer calls in flight on a connection
 ---@field array? integer items of an array in params
 ---@field string? integer bytes of a string in params
+---@field values? integer values in params, of all levels
 ---@field depth? integer nesting of params
 ---@field method? integer bytes of a method's name
 
@@ -140,7 +141,7 @@ local rpc_only = {
   discover = true,
 }
 
-local limit_names = { "message", "body", "batch", "calls", "array", "string", "depth", "method" }
+local limit_names = { "message", "body", "batch", "calls", "array", "string", "values", "depth", "method" }
 
 local method_options = {
   websocket = boolean,

@@ -189,6 +189,10 @@ local function judge_params(bits, detail)
   end
 end
 
+local function busy()
+  return errors.wire(codes.unavailable, "Unavailable: calls in flight hold too much memory, try again later")
+end
+
 local function call_slowly(record, conn, task, method, values, id, bits, detail)
   if bits & E.MALFORMED ~= 0 then
     local err = errors.wire(codes.parse, "Parse error: " .. detail.error, { reason = detail.error, at = detail.at })
@@ -210,6 +214,11 @@ local function call_slowly(record, conn, task, method, values, id, bits, detail)
   if bits & E.DRAINING ~= 0 then
     err = errors.wire(codes.unavailable, "Unavailable: the server is stopping")
     refused(record, conn, bits, method, err, "calls_turned_away")
+    return call_error(record, bits, err)
+  end
+  if bits & E.BUSY ~= 0 then
+    err = busy()
+    refused(record, conn, bits, method, err)
     return call_error(record, bits, err)
   end
   err = judge_params(bits, detail)
@@ -407,7 +416,7 @@ end
 ---@param record perigee.Record
 ---@param conn integer
 ---@param bits integer
----@param why "parse"|"empty"|"batch"
+---@param why "parse"|"empty"|"batch"|"busy"
 ---@param text string
 ---@param number integer
 function M.refuse(record, conn, bits, why, text, number)
@@ -416,6 +425,8 @@ function M.refuse(record, conn, bits, why, text, number)
     err = errors.wire(codes.parse, "Parse error: " .. text, { reason = text, at = number })
   elseif why == "empty" then
     err = invalid("an empty batch")
+  elseif why == "busy" then
+    err = busy()
   else
     err = invalid(("a batch may have at most %d members"):format(number))
     err.data = { limit = "batch", max = number }

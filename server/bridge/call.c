@@ -26,6 +26,11 @@
 
 enum {
   BATCH_AT_ONCE = 16, /* members of one batch that run at the same time */
+  VALUE_BYTES = 80,   /* a value of params takes in Lua: an empty table and its place */
+  HELD_PART = 16,     /* calls of one connection may hold this part of Lua's memory, then it is not
+                         read */
+  BUSY_PART = 4,      /* those of all may hold this part: then long messages are refused */
+  LONG_BYTES = 16 * 1024,
   ON_PEER_FACTOR = 4, /* calls that wait for the client may be this many times the limit */
   DETAIL = ENV_MALFORMED | ENV_OVER_LIMIT | ENV_OUT_OF_RANGE | ENV_RESULT | ENV_ERROR,
 };
@@ -35,14 +40,17 @@ const char *const media_types[MEDIA_TYPES] = {"application/json", "application/j
 
 struct batch {
   struct host *host;
+  struct batch *next_late; /* host's list */
   struct consumer *consumer;
   uint64_t conn;
   char *text;                    /* owned: members read from it when their turn comes */
   struct envelope_span *members; /* owned; point into text */
   struct envelope_span *answers; /* owned, and what they point at: malloc'd or NULL */
   uint32_t n, begun, ended;
+  size_t held; /* bytes of text and answers, counted */
   bool is_http;
   bool is_pumping; /* members may end while another is being begun */
+  bool is_late;    /* in host's list: goes on in the next turn */
 };
 
 struct call {
@@ -56,6 +64,7 @@ struct call {
   uint32_t id_len;
   uint32_t bits; /* ENV_HTTP, ENV_BATCH, then all of the envelope */
   uint32_t member;
+  uint32_t weight;     /* bytes that it holds while it waits, by estimate */
   const char *refusal; /* why there is no message to read: static word for rpc.refuse */
   const char *refusal_text;
   lua_Integer refusal_number;
@@ -66,6 +75,25 @@ _Static_assert(sizeof(struct call) <= TASK_DATA, "a call fits into its task");
 
 static const struct task_kind kind;
 static void batch_end_member(struct batch *b);
+
+/* ---- what calls in flight hold --------------------------------------------------------------- */
+
+static void hold(struct host *h, uint64_t id, size_t bytes) {
+  struct conn *conn = worker_conn(&h->worker, id);
+  h->held += bytes;
+  if (conn) peer_of(conn)->held += bytes;
+}
+
+static void let_go(struct host *h, uint64_t id, size_t bytes) {
+  struct conn *conn = worker_conn(&h->worker, id);
+  h->held -= bytes;
+  if (conn) peer_of(conn)->held -= bytes;
+}
+
+/* One more long message would not find the memory, or take it from the calls that are in flight. */
+static bool is_busy(const struct host *h) {
+  return h->held > h->settings->lua_memory / BUSY_PART;
+}
 
 static struct call *call_of(struct task *t) {
   return (struct call *)t->data;
@@ -298,7 +326,9 @@ static int say(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /* Pushes what rpc.lua needs to know beyond the bits, as a table. */
-static void push_detail(lua_State *L, struct host *h, const struct envelope *e) {
+static void push_detail(lua_State *L, struct host *h, const struct call *c,
+                        const struct envelope *e) {
+  const struct json_limits limits = {.values = c->consumer->limits.params.values};
   const struct json_reader *r = &e->reader;
   lua_createtable(L, 0, 4);
   int detail = lua_gettop(L);
@@ -309,7 +339,7 @@ static void push_detail(lua_State *L, struct host *h, const struct envelope *e) 
     lua_setfield(L, detail, "at");
     return;
   }
-  if (e->bits & (ENV_OVER_LIMIT | ENV_OUT_OF_RANGE)) {
+  if (e->bits & (ENV_OVER_LIMIT | ENV_OUT_OF_RANGE) && r->path[r->path_at]) {
     lua_pushstring(L, r->path + r->path_at);
     lua_setfield(L, detail, "path");
   }
@@ -324,7 +354,7 @@ static void push_detail(lua_State *L, struct host *h, const struct envelope *e) 
     struct json_reader reader;
     if (span->len == 0) continue;
     lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
-    json_reader_init(&reader, span->at, span->len, NULL, &h->scratch, lua_gettop(L));
+    json_reader_init(&reader, span->at, span->len, &limits, &h->scratch, lua_gettop(L));
     if (json_read(L, &reader) == JSON_OK) lua_setfield(L, detail, i ? "failure" : "result");
     lua_settop(L, detail);
   }
@@ -368,13 +398,18 @@ static int call_body(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
   lua_pushinteger(L, (lua_Integer)c->conn);
   lua_pushinteger(L, (lua_Integer)task_id(t));
+  if (c->text_len > LONG_BYTES && is_busy(h) && c->bits & ENV_METHOD) {
+    metric_add(&h->worker.metrics.calls_refused, 1);
+    c->bits |= ENV_BUSY;
+    e.params.len = 0;
+  }
   envelope_push(L, &e, &c->consumer->limits.params, MT);
   c->bits |= e.bits;
   lua_pushinteger(L, c->bits);
   if (c->bits & DETAIL) {
     if (c->bits & ENV_MALFORMED) metric_add(&h->worker.metrics.messages_malformed, 1);
     if (c->bits & ENV_OVER_LIMIT) metric_add(&h->worker.metrics.limits_exceeded, 1);
-    push_detail(L, h, &e);
+    push_detail(L, h, c, &e);
   }
   lua_callk(L, lua_gettop(L) - MT - 1, 3, (lua_KContext)t, say);
   return say(L, LUA_OK, (lua_KContext)t);
@@ -418,7 +453,8 @@ void call_weigh(struct conn *conn) {
    * wait for it too, and are no calls: on_peer may be more than held. */
   uint32_t busy = held > p->on_peer ? held - p->on_peer : 0;
   uint64_t factor = p->on_peer ? ON_PEER_FACTOR : 1;
-  if (busy >= most || held >= most * factor || p->queued_bytes > c->ws.message * factor) {
+  if (busy >= most || held >= most * factor || p->queued_bytes > c->ws.message * factor ||
+      (p->held && p->held > host_of_conn(conn)->settings->lua_memory / HELD_PART * factor)) {
     if (!(conn->pauses & PAUSE_CALLS)) metric_add(&conn->worker->metrics.call_pauses, 1);
     conn_pause(conn, PAUSE_CALLS);
   } else {
@@ -436,6 +472,11 @@ void call_on_peer(struct conn *conn, int change) {
 
 static void call_waits(struct task *t) {
   struct call *c = call_of(t);
+  if (c->text) {
+    uint32_t values = c->text_len > 1000 ? json_count(c->text, c->text_len) : 0;
+    c->weight = (uint32_t)c->text_len + values * VALUE_BYTES;
+    hold(t->host, c->conn, c->weight);
+  }
   c->text = NULL;
   if (c->batch || c->id_len == 0) return;
   c->id = c->id_copy = mem_dup(c->id, c->id_len);
@@ -464,6 +505,7 @@ static void call_released(struct task *t) {
   struct conn *conn = worker_conn(&t->host->worker, c->conn);
   free(c->id_copy);
   c->id_copy = NULL;
+  if (c->weight) let_go(t->host, c->conn, c->weight);
   if (conn) {
     peer_of(conn)->calls--;
     dispatch_released(conn);
@@ -505,6 +547,7 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
     return;
   }
   *call_of(t) = *call;
+  task_names(t, call->consumer->path, call->conn);
   call->consumer->users++;
   p->calls++;
   task_run(t, body);
@@ -515,6 +558,9 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
 /* ---- batches --------------------------------------------------------------------------------- */
 
 static void batch_free(struct batch *b) {
+  struct conn *conn = worker_conn(&b->host->worker, b->conn);
+  let_go(b->host, b->conn, b->held);
+  if (conn) call_weigh(conn);
   b->consumer->users--;
   for (uint32_t i = 0; i < b->n; i++) free((char *)b->answers[i].at);
   free(b->answers);
@@ -554,10 +600,21 @@ static void batch_answer(struct batch *b) {
   }
 }
 
+/* Its connection has had its share of this turn: the rest of the batch is for the next. */
+static void batch_put_off(struct batch *b) {
+  struct host *h = b->host;
+  b->is_late = true;
+  b->next_late = NULL;
+  *h->late_batches_end = b;
+  h->late_batches_end = &b->next_late;
+  h->n_late_batches++;
+  h->worker.turn.has_late = true;
+}
+
 /* Begins members while there is room, and ends the batch with its last member. */
 static void batch_pump(struct batch *b) {
   struct host *h = b->host;
-  if (b->is_pumping) return;
+  if (b->is_pumping || b->is_late) return;
   b->is_pumping = true;
   uint32_t at_once = b->consumer->is_strict ? 1 : BATCH_AT_ONCE;
   while (b->begun < b->n && b->begun - b->ended < at_once) {
@@ -580,6 +637,11 @@ static void batch_pump(struct batch *b) {
     };
     b->begun++;
     begin(h, conn, &call, call_body);
+    conn = worker_conn(&h->worker, b->conn);
+    if (b->begun < b->n && conn && !conn_may_go_on(conn)) {
+      batch_put_off(b);
+      break;
+    }
   }
   b->is_pumping = false;
   if (b->ended < b->n) return;
@@ -592,6 +654,35 @@ static void batch_end_member(struct batch *b) {
   batch_pump(b);
 }
 
+void call_init(struct host *h) {
+  h->late_batches_end = &h->late_batches;
+}
+
+void call_turn(struct host *h) {
+  struct turn *turn = &h->worker.turn;
+  uint64_t began = h->n_late_batches ? turn_clock() : 0;
+  /* all of them together get no more of a turn than one connection does */
+  for (uint32_t n = h->n_late_batches; n && turn_clock() - began < turn->most; n--) {
+    struct batch *b = h->late_batches;
+    struct conn *conn = worker_conn(&h->worker, b->conn);
+    h->late_batches = b->next_late;
+    if (!h->late_batches) h->late_batches_end = &h->late_batches;
+    h->n_late_batches--;
+    b->is_late = false;
+    if (conn && turn_is_over(turn, &conn->share)) {
+      batch_put_off(b);
+    } else {
+      turn_look(turn);
+      batch_pump(b);
+    }
+  }
+  if (h->n_late_batches) turn->has_late = true;
+}
+
+void call_fini(struct host *h) {
+  while (h->n_late_batches) call_turn(h); /* their connections are gone */
+}
+
 static void refuse(struct host *h, struct conn *conn, bool is_http, const char *why,
                    const char *text, lua_Integer number) {
   struct call call = {
@@ -602,16 +693,27 @@ static void refuse(struct host *h, struct conn *conn, bool is_http, const char *
       .refusal_text = text,
       .refusal_number = number,
   };
-  metric_add(strcmp(why, "batch") == 0 ? &h->worker.metrics.limits_exceeded
-                                       : &h->worker.metrics.messages_malformed,
-             1);
+  if (strcmp(why, "batch") == 0)
+    metric_add(&h->worker.metrics.limits_exceeded, 1);
+  else if (strcmp(why, "busy") != 0)
+    metric_add(&h->worker.metrics.messages_malformed, 1);
   begin(h, conn, &call, refuse_body);
+}
+
+static void batch_hold(struct batch *b, size_t bytes) {
+  b->held += bytes;
+  hold(b->host, b->conn, bytes);
 }
 
 static void call_batch(struct host *h, struct conn *conn, const char *text, size_t n,
                        bool is_http) {
   struct consumer *consumer = peer_of(conn)->consumer;
   int most = (int)consumer->limits.batch;
+  if (n > LONG_BYTES && is_busy(h)) {
+    metric_add(&h->worker.metrics.calls_refused, 1);
+    refuse(h, conn, is_http, "busy", "", 0);
+    return;
+  }
   char *copy = mem_dup(text, n);
   size_t room = n / 2 < (size_t)most ? n / 2 + 1 : (size_t)most; /* a member and what ends it */
   struct envelope_span *members = mem_alloc(room * sizeof *members);
@@ -636,6 +738,7 @@ static void call_batch(struct host *h, struct conn *conn, const char *text, size
                       .n = (uint32_t)count,
                       .is_http = is_http};
   b->answers = mem_zalloc((size_t)count * sizeof *b->answers);
+  batch_hold(b, n);
   consumer->users++;
   batch_pump(b);
 }

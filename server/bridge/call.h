@@ -24,6 +24,12 @@ void call_on_peer(struct conn *conn, int change);
 /* Stops or resumes reading a WebSocket as its calls in flight ask for. */
 void call_weigh(struct conn *conn);
 
+/* At each turn: batches whose connection had had its share of the last one. */
+void call_turn(struct host *h);
+void call_init(struct host *h);
+/* After tasks_fini. */
+void call_fini(struct host *h);
+
 /* A message of JSON-RPC, single or batch, from a WebSocket or a POST body. The text is valid UTF-8
  * unless is_text_bad, in which case it is answered as unreadable. Borrowed until this returns. */
 void call_message(struct host *h, struct conn *conn, const char *text, size_t n, bool is_http,

@@ -660,39 +660,75 @@ static bool is_for_running(struct host *h, const uint8_t *data, size_t n) {
          memcmp(e.method.at, cancel, e.method.len) == 0;
 }
 
+/* Its queue is looked at in the next turn. */
+static void release(struct conn *conn) {
+  struct host *h = host_of_conn(conn);
+  struct peer *p = peer_of(conn);
+  if (p->is_released) return;
+  p->is_released = true;
+  if (h->n_released == h->cap_released) {
+    h->cap_released = h->cap_released ? h->cap_released * 2 : 16;
+    h->released = mem_realloc(h->released, h->cap_released * sizeof *h->released);
+  }
+  h->released[h->n_released++] = conn_id(conn);
+}
+
+/* What is left in its queue is for when others had their turn. */
+static void put_off(struct conn *conn) {
+  peer_of(conn)->is_put_off = true;
+  conn->worker->turn.has_late = true;
+  release(conn);
+}
+
+/* Delivers what is queued until something has to wait, or the connection has had its share. */
+static void deliver_queued(struct host *h, uint64_t id) {
+  struct conn *conn;
+  while ((conn = worker_conn(&h->worker, id)) && ws_is_open(conn)) {
+    struct peer *p = peer_of(conn);
+    struct queued *q = p->queued;
+    if (!q || p->calls) break;
+    p->queued = q->next;
+    p->n_queued--;
+    p->queued_bytes -= q->len;
+    deliver(conn, q->is_binary, q->data, q->len);
+    free(q);
+    conn = worker_conn(&h->worker, id);
+    if (conn && peer_of(conn)->queued && !conn_may_go_on(conn)) {
+      put_off(conn);
+      break;
+    }
+  }
+  if (conn) call_weigh(conn);
+}
+
 void dispatch_turn(struct host *h) {
+  const struct turn *turn = &h->worker.turn;
   uint64_t *ids = h->released;
   uint32_t n = h->n_released;
+  if (n == 0) return;
   h->released = NULL;
   h->n_released = h->cap_released = 0;
+  turn_look(&h->worker.turn);
   for (uint32_t i = 0; i < n; i++) {
-    struct conn *conn;
-    while ((conn = worker_conn(&h->worker, ids[i])) && ws_is_open(conn)) {
-      struct peer *p = peer_of(conn);
-      struct queued *q = p->queued;
-      if (!q || p->calls) break;
-      p->queued = q->next;
-      p->n_queued--;
-      p->queued_bytes -= q->len;
-      deliver(conn, q->is_binary, q->data, q->len);
-      free(q);
-    }
-    if (conn) call_weigh(conn);
+    struct conn *conn = worker_conn(&h->worker, ids[i]);
+    if (!conn) continue;
+    struct peer *p = peer_of(conn);
+    bool must_wait = turn_is_over(turn, &conn->share) || (p->is_put_off && !turn->is_late);
+    p->is_released = p->is_put_off = false;
+    if (must_wait)
+      put_off(conn);
+    else
+      deliver_queued(h, ids[i]);
   }
   free(ids);
 }
 
 void dispatch_released(struct conn *conn) {
-  struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
   if (!ws_is_open(conn)) return;
   if (p->queued && p->calls == 0) {
-    if (h->n_released == h->cap_released) {
-      h->cap_released = h->cap_released ? h->cap_released * 2 : 16;
-      h->released = mem_realloc(h->released, h->cap_released * sizeof *h->released);
-    }
-    h->released[h->n_released++] = conn_id(conn);
-    worker_hurry(&h->worker);
+    release(conn);
+    worker_hurry(conn->worker);
   } else if (p->is_leaving && p->calls == 0) {
     const char *why = consumer_farewell(p->consumer);
     ws_close(conn, WS_GOING_AWAY, why, strlen(why));

@@ -38,6 +38,7 @@ enum envelope_bits {
   ENV_HTTP = 1 << 17,
   ENV_BATCH = 1 << 18,
   ENV_DRAINING = 1 << 19, /* the server is about to stop: no new work */
+  ENV_BUSY = 1 << 20,     /* calls in flight hold so much memory that this one must wait */
 };
 
 enum { ENVELOPE_ID_MAX = 256 };

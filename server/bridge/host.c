@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "bridge/call.h"
 #include "bridge/dispatch.h"
 #include "bridge/generation.h"
 #include "bridge/linspect.h"
@@ -100,6 +101,7 @@ static bool on_turn(void *owner) {
   metric_set(&h->worker.metrics.lua_memory_bytes, h->memory.used);
   metric_set(&h->worker.metrics.memory_refused, h->memory.refused);
   dispatch_turn(h);
+  if (h->worker.turn.is_late && h->n_late_batches) call_turn(h);
   groups_rewind(&h->groups);
   ltest_turn(h);
   if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 && h->n_disconnecting == 0)
@@ -139,6 +141,7 @@ bool host_prepare(struct host *h, unsigned index, const struct settings *setting
   groups_init(&h->groups, &h->worker, layer, &h->outbox);
   layer_enlist(layer, &h->worker);
   tasks_init(h);
+  call_init(h);
   blocking_init(h);
   return state_open(h, lua_path);
 }
@@ -226,6 +229,7 @@ bool host_close(struct host *h) {
   host_stop(h);
   uv_run(&h->worker.loop, UV_RUN_DEFAULT); /* luv's handles, while there is a state to end in */
   tasks_fini(h);
+  call_fini(h);
   state_close(h);
   outbox_flush(&h->outbox); /* the broker should know who has left */
   store_forget(h->store, &h->worker.mailbox);

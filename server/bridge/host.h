@@ -16,6 +16,7 @@
  *
  * One host per worker thread. Everything here belongs to that thread; others reach it by mail. */
 
+struct batch;
 struct bundle;
 struct settings;
 struct listen_address;
@@ -70,9 +71,13 @@ struct host {
   bool is_loading;                 /* an app: nothing can wait */
   struct consumer *inspector;      /* owned; NULL unless there is one: none of the apps' */
   struct sightings *sightings;     /* owned; NULL unless an inspector watches */
-  unsigned admin_port; /* where the inspector is shown when this is no dev; 0: nowhere */
-  bool watches_conns;  /* signals want to hear of every connection */
-  uint64_t *released;  /* owned: strictly ordered connections that may go on */
+  unsigned admin_port;        /* where the inspector is shown when this is no dev; 0: nowhere */
+  bool watches_conns;         /* signals want to hear of every connection */
+  struct batch *late_batches; /* owned: those that go on in the next turn (call.c) */
+  struct batch **late_batches_end;
+  uint32_t n_late_batches;
+  size_t held;        /* bytes that calls and batches in flight hold, by estimate (call.c) */
+  uint64_t *released; /* owned: strictly ordered connections that may go on */
   uint32_t n_released, cap_released;
   uint32_t n_disconnecting; /* disconnect hooks that have not ended */
   uint64_t test_task;       /* which runs tests; 0: none */

@@ -509,8 +509,35 @@ static enum json_status read_value(lua_State *L, struct json_reader *r, uint32_t
   return malformed(r, "value expected");
 }
 
+uint32_t json_count(const char *text, size_t n) {
+  const char *end = text + n;
+  uint32_t count = 1;
+  for (const char *s = text; s < end; s++) {
+    if (*s == ',') {
+      count++;
+    } else if (*s == '[' || *s == '{') { /* its first item; the others follow commas */
+      const char *next = s + 1;
+      while (next < end && (uint8_t)*next <= ' ') next++;
+      if (next < end && *next != ']' && *next != '}') count++;
+    } else if (*s == '"') {
+      s = plain_run(s + 1, end);
+      while (s < end && *s != '"') s = plain_run(s + 1 + (*s == '\\' && s + 1 < end), end);
+    }
+  }
+  return count;
+}
+
+/* The limit that is held before anything is made, by counting: a text has no more values than half
+ * of its bytes, so few have to be counted. */
+static bool has_too_many(const struct json_reader *r) {
+  uint32_t most = r->limits.values;
+  size_t n = (size_t)(r->end - r->at);
+  return most && (n + 1) / 2 > most && json_count(r->at, n) > most;
+}
+
 enum json_status json_read(lua_State *L, struct json_reader *r) {
   int top = lua_gettop(L);
+  if (has_too_many(r)) return over_limit(r, "values", r->limits.values);
   enum json_status status = read_value(L, r, 0);
   if (status != JSON_OK) lua_settop(L, top);
   return status;

@@ -24,6 +24,7 @@ struct json_limits {
   uint32_t depth;  /* level of the deepest value; the outermost has level 0 */
   uint32_t array;  /* items of an array */
   uint32_t string; /* bytes of a string or key */
+  uint32_t values; /* values of all levels: items, members, and the outermost */
 };
 
 enum json_status {
@@ -48,7 +49,7 @@ struct json_reader {
   struct json_scratch *scratch;
   int array_mt;      /* stack index of the array metatable */
   const char *error; /* JSON_MALFORMED: static text; byte position is at - start */
-  const char *limit; /* JSON_LIMIT: "depth", "array", "string" */
+  const char *limit; /* JSON_LIMIT: "depth", "array", "string", "values" */
   uint32_t max;      /* JSON_LIMIT: the limit */
   size_t path_at;    /* path + path_at: where the offending value is, as "[0].name" */
   char path[JSON_PATH_MAX];
@@ -70,6 +71,9 @@ static inline bool json_at_end(struct json_reader *r) {
 enum json_status json_read(lua_State *L, struct json_reader *r);
 /* Checks one value without making it. Limits do not matter, except JSON_DEPTH_MAX. */
 enum json_status json_skip(struct json_reader *r);
+
+/* How many values of all levels a text holds that was checked; of another text any number. */
+uint32_t json_count(const char *text, size_t n);
 
 /* Reads a string as bytes: lent from the text or the scratch until the next read. r->at must be on
  * its opening quote. */

@@ -61,8 +61,8 @@ void ltest_turn(struct host *h) {
    * requests of the loop's. Input on sockets shows up
    * in the next poll, so two turns in a row must see the same count. */
   bool is_quiet = w->activity == h->quiet_activity && w->loop.active_reqs.count == 0 &&
-                  h->n_storing == 0 && h->tasks.ready == NULL && w->unpaused == NULL &&
-                  w->dirty == NULL;
+                  h->n_storing == 0 && h->tasks.ready == NULL && h->tasks.late == NULL &&
+                  w->unpaused == NULL && w->dirty == NULL;
   h->quiet_activity = w->activity;
   worker_hurry(w);
   if (!is_quiet) return;

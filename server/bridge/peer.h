@@ -22,6 +22,7 @@ struct peer {
       *head; /* owned: "address port scheme host\r\n" and the raw head of a WebSocket's handshake */
   char *answer_lines;  /* owned: header lines for the answer in progress (cookies), or NULL */
   size_t queued_bytes; /* of the messages in queued */
+  size_t held;         /* bytes that calls and batches in flight hold, by estimate (call.c) */
   uint32_t requests;   /* HTTP requests so far */
   uint32_t head_len;
   uint32_t calls;       /* in flight */
@@ -35,6 +36,8 @@ struct peer {
   bool is_plain : 1;    /* the HTTP request in progress is for a handler of plain HTTP */
   bool has_origin : 1;  /* the HTTP request in progress has an Origin field */
   bool is_leaving : 1;  /* close with 1001 when the last call has ended */
+  bool is_released : 1; /* its queued messages are looked at in the next turn */
+  bool is_put_off : 1;  /* when it is for what was put off */
 };
 
 static inline struct peer *peer_of(struct conn *conn) {

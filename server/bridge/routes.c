@@ -200,6 +200,7 @@ static void consumer_update(lua_State *L, struct host *h, struct consumer *c, in
   c->body = read_limit(L, limits, "body", s->conn.http.body);
   c->limits.params.depth = (uint32_t)read_limit(L, limits, "depth", s->call.params.depth);
   c->limits.params.array = (uint32_t)read_limit(L, limits, "array", s->call.params.array);
+  c->limits.params.values = (uint32_t)read_limit(L, limits, "values", s->call.params.values);
   c->limits.params.string = (uint32_t)read_limit(L, limits, "string", s->call.params.string);
   c->limits.method = (uint32_t)read_limit(L, limits, "method", s->call.method);
   c->limits.batch = (uint32_t)read_limit(L, limits, "batch", s->call.batch);
@@ -327,7 +328,7 @@ static const char *const names[] = {
     "app",     "array",      "batch",  "body",   "calls",  "connect",      "depth",
     "dir",     "disconnect", "kind",   "limits", "mapped", "message",      "method",
     "methods", "origins",    "owner",  "path",   "plain",  "prefix",       "raw",
-    "deflate", "receive",    "record", "strict", "string", "subprotocols",
+    "deflate", "receive",    "record", "strict", "string", "subprotocols", "values",
 };
 
 int l_serve(lua_State *L) {

@@ -165,11 +165,13 @@ void settings_read(lua_State *L, int index, struct settings *s) {
       .pong_ms = get_ms(L, index, "pong_timeout"),
       .close_ms = get_ms(L, index, "close_timeout"),
       .linger_ms = get_ms(L, index, "linger_timeout"),
+      .turn_ms = (uint32_t)get_ms(L, index, "turn_time"),
   };
   s->call = (struct call_limits){
       .params = {.depth = get_u32(L, index, "max_depth"),
                  .array = get_u32(L, index, "max_array"),
-                 .string = get_u32(L, index, "max_string")},
+                 .string = get_u32(L, index, "max_string"),
+                 .values = get_u32(L, index, "max_values")},
       .method = get_u32(L, index, "max_method"),
       .batch = get_u32(L, index, "max_batch"),
       .calls = get_u32(L, index, "max_calls"),

@@ -447,6 +447,7 @@ static const struct {
     {"HTTP", ENV_HTTP},
     {"BATCH", ENV_BATCH},
     {"DRAINING", ENV_DRAINING},
+    {"BUSY", ENV_BUSY},
     {"SILENT", ENV_SILENT},
     {"RESULT_2", ENV_RESULT_2},
     {"ERROR_2", ENV_ERROR_2},

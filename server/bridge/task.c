@@ -25,6 +25,14 @@ struct nested {
   struct nested *outer;
 };
 
+/* Ready tasks of one connection (or of none) that has had its share of a turn. Kept by connection,
+ * as looking through a hundred thousand of one's tasks in each turn would be work for nothing. */
+struct late {
+  struct late *next;
+  uint64_t conn;
+  struct task *first, **end;
+};
+
 static void resume(struct task *t, int n_args);
 
 /* ---- slices ---------------------------------------------------------------------------------- */
@@ -162,6 +170,7 @@ bool task_pcall_with(lua_State *L, int n_args, int n_results, int handler) {
 void tasks_init(struct host *h) {
   h->tasks = (struct tasks){0};
   h->tasks.ready_end = &h->tasks.ready;
+  h->tasks.late_end = &h->tasks.late;
 }
 
 static struct task *task_of_deadline(struct deadline *d) {
@@ -286,6 +295,11 @@ void tasks_fini(struct host *h) {
       if (t->kind->released) t->kind->released(t);
     }
     free(t);
+  }
+  while (ts->late) {
+    struct late *late = ts->late;
+    ts->late = late->next;
+    free(late);
   }
   free(ts->slots);
   free(ts->vacant);
@@ -477,15 +491,89 @@ void task_run_soon(struct task *t, lua_CFunction body) {
   make_ready(t, 1);
 }
 
+/* ---- taking turns ---------------------------------------------------------------------------- */
+
+static struct turn_share *share_of(struct host *h, uint64_t id) {
+  struct conn *conn = id ? worker_conn(&h->worker, id) : NULL;
+  return conn ? &conn->share : &h->tasks.share;
+}
+
+static struct late *find_late(const struct tasks *ts, uint64_t conn) {
+  struct late *late = ts->late;
+  while (late && late->conn != conn) late = late->next;
+  return late;
+}
+
+static void list_late(struct host *h, struct late *late) {
+  struct tasks *ts = &h->tasks;
+  h->worker.turn.has_late = true;
+  late->next = NULL;
+  *ts->late_end = late;
+  ts->late_end = &late->next;
+}
+
+static void put_off(struct host *h, struct late *late, struct task *t) {
+  if (!late) {
+    late = mem_zalloc(sizeof *late);
+    late->conn = t->conn;
+    late->end = &late->first;
+    list_late(h, late);
+  }
+  t->next = NULL;
+  *late->end = t;
+  late->end = &t->next;
+}
+
+/* Resumes a ready task and charges whom it works for. False when that has had its share. */
+static bool run_ready(struct host *h, struct task *t) {
+  uint64_t id = t->conn; /* the task may be gone when it returns, and the connection, too */
+  t->next = NULL;
+  resume(t, t->n_args);
+  if (turn_charge(&h->worker.turn, share_of(h, id))) return true;
+  metric_add(&h->worker.metrics.turns_cut, 1);
+  return false;
+}
+
+/* Whoever has put off something goes on, one after the other; those behind who took long do in the
+ * next turn. */
+static void run_late(struct host *h) {
+  struct tasks *ts = &h->tasks;
+  struct late *last = NULL, *late;
+  uint64_t began = turn_clock();
+  while ((late = ts->late) && late != last && turn_clock() - began < h->worker.turn.most) {
+    ts->late = late->next;
+    if (!ts->late) ts->late_end = &ts->late;
+    bool may_go_on = !turn_is_over(&h->worker.turn, share_of(h, late->conn));
+    while (may_go_on && late->first) {
+      struct task *t = late->first;
+      late->first = t->next;
+      if (!late->first) late->end = &late->first;
+      may_go_on = run_ready(h, t);
+    }
+    if (late->first) {
+      list_late(h, late);
+      if (!last) last = late;
+    } else {
+      free(late);
+    }
+  }
+  if (ts->late) h->worker.turn.has_late = true;
+}
+
 bool tasks_turn(struct host *h) {
   struct tasks *ts = &h->tasks;
   struct task *t = ts->ready;
   ts->ready = NULL;
   ts->ready_end = &ts->ready;
+  if (t || ts->late) turn_look(&h->worker.turn);
+  if (ts->late && h->worker.turn.is_late) run_late(h);
   while (t) {
     struct task *next = t->next;
-    t->next = NULL;
-    resume(t, t->n_args);
+    struct late *late = ts->late ? find_late(ts, t->conn) : NULL;
+    if (late || turn_is_over(&h->worker.turn, share_of(h, t->conn)))
+      put_off(h, late, t);
+    else
+      run_ready(h, t);
     t = next;
   }
   return ts->ready != NULL;
@@ -832,8 +920,10 @@ static const struct task_kind spawned = {.name = "spawn"};
 int l_spawn(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   int n = lua_gettop(L);
-  struct task *t = task_begin(host_of(L), &spawned);
+  struct host *h = host_of(L);
+  struct task *t = task_begin(h, &spawned);
   if (!t) return luaL_error(L, "no memory for another task");
+  if (h->tasks.running) t->conn = h->tasks.running->conn;
   if (!lua_checkstack(t->co, n)) {
     task_end(t);
     return luaL_error(L, "too many arguments");

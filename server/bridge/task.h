@@ -3,6 +3,7 @@
 #define PERIGEE_TASK_H
 
 #include "net/deadline.h"
+#include "net/turn.h"
 
 #include <lua.h>
 #include <stdatomic.h>
@@ -69,7 +70,7 @@ struct task {
   uint8_t stop;             /* enum task_stop: why it must end; told at its next wait */
   double stop_seconds;      /* the limit that it ran over */
   const char *path;         /* borrowed: the consumer's, for the log; or NULL */
-  uint64_t conn;            /* whose connection it works for, for the log; or 0 */
+  uint64_t conn;            /* for whose connection it works and is charged; 0: for none */
   struct task *next;        /* free or ready list */
   struct deadline deadline; /* of the wait */
   struct deadline limit;    /* of the task */
@@ -90,7 +91,9 @@ struct tasks {
   struct task *free;
   uint32_t n_free;
   struct task *ready, **ready_end;
-  struct task *running;  /* at most one: Lua is never entered from Lua */
+  struct late *late, **late_end; /* owned: ready tasks of those who have had their share */
+  struct turn_share share;       /* of what works for no connection */
+  struct task *running;          /* at most one: Lua is never entered from Lua */
   struct nested *nested; /* coroutines of the app's own that run inside it, innermost first */
 };
 
@@ -112,7 +115,8 @@ void tasks_fini(struct host *h);
 /* A new task with an empty coroutine. NULL when there is no memory for one. */
 struct task *task_begin(struct host *h, const struct task_kind *kind);
 
-/* For the log: what the task works for. path must outlive it. */
+/* For the log, and whose share of the turn its time is: what the task works for. path must outlive
+ * it. */
 void task_names(struct task *t, const char *path, uint64_t conn);
 
 /* Runs body(t) now, until it returns or waits. The body is a C function that gets the task as light
@@ -121,7 +125,8 @@ void task_run(struct task *t, lua_CFunction body);
 /* The same, on the worker's next turn: callable from anywhere. */
 void task_run_soon(struct task *t, lua_CFunction body);
 
-/* Runs ready tasks, those that become ready meanwhile not. True when there are some. */
+/* Runs ready tasks, those that become ready meanwhile not. What a connection has more of than fits
+ * into its share of a turn waits for the next, in order. True when there are some left. */
 bool tasks_turn(struct host *h);
 
 /* Never used twice within a worker. */
@@ -162,7 +167,8 @@ int task_callback(lua_State *L, int n_args, int n_results, int flags);
 
 /* ---- for Lua: core.* ------------------------------------------------------------------------- */
 
-/* spawn(fn, ...): a task for a Lua function, run on the next turn. Returns the task's id. */
+/* spawn(fn, ...): a task for a Lua function, run on the next turn; it works for the connection that
+ * the running task works for. Returns the task's id. */
 int l_spawn(lua_State *L);
 /* wait_open(): id of the running task and the number of a new wait, which ends the one before. To
  * be opened before what will wake it begins. Raises where nothing can wait. */

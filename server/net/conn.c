@@ -437,12 +437,33 @@ static void drop_input(struct conn *conn) {
   conn->input_len = conn->input_cap = 0;
 }
 
+bool conn_may_go_on(struct conn *conn) {
+  struct worker *w = conn->worker;
+  if (turn_charge(&w->turn, &conn->share)) return true;
+  metric_add(&w->metrics.turns_cut, 1);
+  return false;
+}
+
+/* The rest of its input is for the next turn. */
+static void put_off(struct conn *conn) {
+  conn_pause(conn, PAUSE_TURN);
+  conn->worker->turn.has_late = true;
+  if (conn->state == CONN_OPEN) worker_feed_later(conn->worker, conn);
+}
+
+__attribute__((noinline)) static void end_portion(struct conn *conn) {
+  if (!conn_may_go_on(conn)) put_off(conn);
+}
+
 static size_t feed(struct conn *conn, uint8_t *data, size_t n) {
   size_t used = 0;
   while (used < n && conn->state == CONN_OPEN && !conn->pauses) {
     size_t k = conn->protocol->feed(conn, data + used, n - used);
     if (k == 0) break;
     used += k;
+    /* one message, which is all that most reads bring, is not worth a look at the clock; a full
+     * buffer is, as libuv reads again at once */
+    if (used < n || n == worker_read_size()) end_portion(conn);
   }
   return used;
 }
@@ -469,9 +490,16 @@ void conn_feed_kept(struct conn *conn) {
     free_if_unlisted(conn);
     return;
   }
+  struct turn *turn = &conn->worker->turn;
+  if (turn_is_over(turn, &conn->share) || (conn->pauses & PAUSE_TURN && !turn->is_late)) {
+    put_off(conn);
+    return;
+  }
+  conn->pauses &= (uint8_t)~PAUSE_TURN;
   if (conn->pauses) return;
   conn->active = worker_now(conn->worker); /* its silence was ours */
   if (conn->input_len) {
+    turn_look(turn);
     size_t used = feed(conn, conn->input, conn->input_len);
     conn->input_len -= (uint32_t)used;
     if (conn->input_len == 0)
@@ -525,6 +553,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
       conn_feed_kept(conn);
     return;
   }
+  turn_look_back(&w->turn, uv_now(&w->loop));
   size_t used = feed(conn, data, (size_t)n);
   if (used < (size_t)n && conn->state == CONN_OPEN) keep_input(conn, data + used, (size_t)n - used);
   after_feed(conn);
@@ -541,16 +570,12 @@ void conn_pause(struct conn *conn, enum conn_pause why) {
 }
 
 void conn_resume(struct conn *conn, enum conn_pause why) {
-  struct worker *w = conn->worker;
   if (!(conn->pauses & why)) return;
   conn->pauses &= (uint8_t)~why;
   if (conn->pauses || conn->is_unpaused || conn->state != CONN_OPEN) return;
   if (conn->input_len == 0 && conn->is_reading && !conn->has_ended)
     return; /* nothing was held up */
-  conn->is_unpaused = true;
-  conn->next_unpaused = w->unpaused;
-  w->unpaused = conn;
-  worker_hurry(w);
+  worker_feed_later(conn->worker, conn);
 }
 
 /* ---- beginning ------------------------------------------------------------------------------- */
@@ -568,6 +593,7 @@ static struct conn *new_conn(struct worker *w) {
 
 static void begin(struct conn *conn) {
   struct worker *w = conn->worker;
+  w->activity++;
   uv_tcp_nodelay(&conn->tcp, 1);
   conn->active = worker_now(w);
   worker_add_conn(w, conn);

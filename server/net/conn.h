@@ -4,6 +4,7 @@
 
 #include "base/buf.h"
 #include "net/deadline.h"
+#include "net/turn.h"
 #include "wire/http.h"
 #include "wire/ws.h"
 
@@ -33,7 +34,8 @@ enum conn_pause {
   PAUSE_OUTPUT = 1, /* the peer does not read what it asked for */
   PAUSE_ANSWER = 2, /* HTTP: one request at a time */
   PAUSE_CALLS = 4,  /* the floor above has enough to do for this connection */
-  PAUSE_ALL = 7,
+  PAUSE_TURN = 8,   /* it has had its share of this turn: goes on in the next */
+  PAUSE_ALL = 15,
 };
 
 struct conn_limits {
@@ -45,6 +47,7 @@ struct conn_limits {
   uint64_t ping_ms, pong_ms;
   uint64_t close_ms;  /* wait for the peer's close frame */
   uint64_t linger_ms; /* wait for the peer's end after ours */
+  uint32_t turn_ms;   /* time of one connection in each turn of the loop */
 };
 
 /* How a protocol reads its connection. */
@@ -117,6 +120,7 @@ struct conn {
   uint32_t left;           /* bytes the peer had not taken when conn_is_taking was asked last */
   struct backlog *backlog; /* owned; NULL unless needed */
   uint64_t active;         /* worker_now() of the last input */
+  struct turn_share share; /* of the worker's turn */
   struct deadline timeout; /* the protocol's */
 
   struct http_conn *http; /* owned by http_conn.c; NULL between requests */
@@ -146,6 +150,10 @@ size_t conn_pending(const struct conn *conn);
 void conn_pause(struct conn *conn, enum conn_pause why);
 /* Kept input is fed on this turn's end, not from inside this call. */
 void conn_resume(struct conn *conn, enum conn_pause why);
+
+/* Charges the time since the worker last looked at the clock to this connection. False when it has
+ * had its share of this turn: whoever works for it in portions leaves the rest to the next. */
+bool conn_may_go_on(struct conn *conn);
 
 /* Takes no more output, ignores input, and closes when all is written and the peer has ended its
  * half (or after limits.linger_ms in which the peer took nothing): closing at once could reset away
@@ -178,7 +186,7 @@ unsigned conn_local_port(const struct conn *conn);
 
 /* For worker.c: writes what is queued. */
 void conn_flush(struct conn *conn);
-/* For worker.c: feeds kept input. */
+/* For worker.c: feeds kept input, in the next turn if its share of this one is used up. */
 void conn_feed_kept(struct conn *conn);
 
 #endif

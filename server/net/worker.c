@@ -51,16 +51,43 @@ static void flush_all(struct worker *w) {
   ws_conns_turn(w);
 }
 
+void worker_feed_later(struct worker *w, struct conn *conn) {
+  if (conn->is_unpaused) return;
+  conn->is_unpaused = true;
+  conn->next_unpaused = NULL;
+  *w->unpaused_end = conn;
+  w->unpaused_end = &conn->next_unpaused;
+  worker_hurry(w);
+}
+
+/* Those that are listed meanwhile wait for the next turn, and so do those behind who took long: all
+ * of them together get no more of a turn than one connection, as who has just come and asks for
+ * little waits for them too. */
 static void feed_unpaused(struct worker *w) {
-  struct conn *conn = w->unpaused;
-  w->unpaused = NULL; /* those that are unpaused meanwhile wait for the next turn: fairness */
+  struct conn *conn = w->unpaused, **end = w->unpaused_end;
+  uint64_t began = conn ? turn_clock() : 0;
+  w->unpaused = NULL;
+  w->unpaused_end = &w->unpaused;
   while (conn) {
     struct conn *next = conn->next_unpaused;
     conn->next_unpaused = NULL;
     conn->is_unpaused = false;
     conn_feed_kept(conn);
     conn = next;
+    if (conn && turn_clock() - began >= w->turn.most) { /* they come before the new ones */
+      *end = w->unpaused;
+      if (w->unpaused) end = w->unpaused_end;
+      w->unpaused = conn;
+      w->unpaused_end = end;
+      return;
+    }
   }
+}
+
+/* In tests, whose clock is moved by hand, how long something takes must change nothing. */
+static void end_turn(struct worker *w) {
+  turn_end(&w->turn, w->activity);
+  w->turn.most = w->deadlines.is_frozen ? UINT32_MAX : w->limits->turn_ms;
 }
 
 static void on_idle(uv_idle_t *idle) {
@@ -70,12 +97,15 @@ static void on_idle(uv_idle_t *idle) {
 static void on_prepare(uv_prepare_t *prepare) {
   struct worker *w = prepare->data;
   w->is_hurried = false; /* whatever happens from here on and makes work sets it again */
+  turn_begin(&w->turn, w->activity);
+  if (w->turn.is_late) flush_all(w); /* answers to others do not wait for it */
   if (w->events.turn && w->events.turn(w->owner)) w->is_hurried = true;
   feed_unpaused(w);
   if (w->events.turned) w->events.turned(w->owner);
   flush_all(w);
+  end_turn(w);
   if (w->is_closed) return; /* in this very turn: a closed handle must not be started */
-  if (w->is_hurried || w->unpaused)
+  if (w->is_hurried || w->unpaused || w->turn.has_late)
     uv_idle_start(&w->idle, on_idle);
   else
     uv_idle_stop(&w->idle);
@@ -103,7 +133,8 @@ void worker_open(struct worker *w, uint32_t index, const struct conn_limits *lim
                        .events = events,
                        .owner = owner,
                        .upper_size = upper_size,
-                       .max_conns = max_conns};
+                       .max_conns = max_conns,
+                       .turn = {.most = UINT32_MAX}}; /* until the limits are read: end_turn */
   check(uv_loop_init(&w->loop) == 0);
   w->loop.data = w;
   deadlines_open(&w->deadlines, &w->loop);
@@ -113,6 +144,7 @@ void worker_open(struct worker *w, uint32_t index, const struct conn_limits *lim
   uv_prepare_start(&w->prepare, on_prepare);
   uv_idle_init(&w->loop, &w->idle);
   w->dirty_end = &w->dirty;
+  w->unpaused_end = &w->unpaused;
   w->free_slot = UINT32_MAX;
   w->read_buffer = mem_alloc(READ_BUFFER);
 }
@@ -172,7 +204,8 @@ static void report_handle(uv_handle_t *handle, void *arg) {
 }
 
 bool worker_fini(struct worker *w) {
-  feed_unpaused(w); /* closed connections that wait in a list are freed by whoever takes them out */
+  /* closed connections that wait in a list are freed by whoever takes them out */
+  while (w->unpaused) feed_unpaused(w);
   flush_all(w);
   bool is_clean = uv_loop_close(&w->loop) == 0;
   if (!is_clean) uv_walk(&w->loop, report_handle, NULL);

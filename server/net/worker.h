@@ -7,6 +7,7 @@
 #include "net/conn.h"
 #include "net/deadline.h"
 #include "net/mailbox.h"
+#include "net/turn.h"
 
 #include <stdbool.h>
 #include <uv.h>
@@ -55,7 +56,9 @@ struct worker {
 
   struct conn *dirty; /* has something to flush */
   struct conn **dirty_end;
-  struct conn *unpaused;        /* has kept input and may read it again */
+  struct conn *unpaused; /* may be fed kept input: who came first is first */
+  struct conn **unpaused_end;
+  struct turn turn;
   struct builder out;           /* bytes of this turn's answers */
   uint8_t *read_buffer;         /* one for all connections */
   struct http_conn *spare_http; /* free list */
@@ -118,6 +121,9 @@ void worker_each_conn(struct worker *w, void (*fn)(struct conn *conn, void *arg)
 
 /* Makes the loop take another turn without sleeping. */
 void worker_hurry(struct worker *w);
+
+/* For conn.c: feeds kept input when the connection's turn has come. */
+void worker_feed_later(struct worker *w, struct conn *conn);
 
 /* For conn.c: the connection table, and the size of the shared read buffer. */
 void worker_add_conn(struct worker *w, struct conn *conn);

@@ -1073,6 +1073,23 @@ static void limits_are_kept(void **state) {
       {"[\"a\",{\"b\":\"long\"}]", {.string = 3}, "string", "[1].b"},
       {"{\"a\":{\"long\":1}}", {.string = 3}, "string", ".a"},
       {"{\"abc\":\"def\"}", {.string = 3}, NULL, ""},
+      /* values of all levels, keys not */
+      {"1", {.values = 1}, NULL, ""},
+      {"[]", {.values = 1}, NULL, ""},
+      {"[1]", {.values = 1}, "values", ""},
+      {"[1]", {.values = 2}, NULL, ""},
+      {"[1,2]", {.values = 2}, "values", ""},
+      {"[1,2]", {.values = 3}, NULL, ""},
+      {"[1,2]", {.values = 4}, NULL, ""},
+      {"[[],[],[]]", {.values = 4}, NULL, ""},
+      {"[[],[],[]]", {.values = 3}, "values", ""},
+      {"[[[]]]", {.values = 2}, "values", ""},
+      {"[1,[2,[3]]]", {.values = 6}, NULL, ""},
+      {"[1,[2,[3]]]", {.values = 5}, "values", ""},
+      {"{\"a\":{\"b\":[1, 2]}, \"c\" : null}", {.values = 6}, NULL, ""},
+      {"{\"a\":{\"b\":[1, 2]}, \"c\" : null}", {.values = 5}, "values", ""},
+      {"[\",[{\\\",[\", \"\\\\\",\"\"]", {.values = 4}, NULL, ""},
+      {"[\",[{\\\",[\", \"\\\\\",\"\"]", {.values = 3}, "values", ""},
       /* the first in the text is told */
       {"[\"long\",[[1]]]", {.depth = 1, .string = 3}, "string", "[0]"},
       {"[[[1]],\"long\"]", {.depth = 1, .string = 3}, "depth", "[0][0]"},
@@ -1087,7 +1104,10 @@ static void limits_are_kept(void **state) {
       fail_msg("%s: %d, path %s", limited[i].text, status, r.path + r.path_at);
     if (limited[i].limit) {
       assert_string_equal(r.limit, limited[i].limit);
-      assert_int_equal(r.max, *r.limit == 'd' ? l->depth : *r.limit == 'a' ? l->array : l->string);
+      assert_int_equal(r.max, *r.limit == 'd'   ? l->depth
+                              : *r.limit == 'a' ? l->array
+                              : *r.limit == 'v' ? l->values
+                                                : l->string);
     }
     assert_true(is_json(limited[i].text, n)); /* a limit says nothing about the grammar */
     lua_settop(L, MT);

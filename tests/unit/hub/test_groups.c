@@ -23,6 +23,7 @@ static const struct conn_limits limits = {
     .pong_ms = 1000,
     .close_ms = 1000,
     .linger_ms = 1000,
+    .turn_ms = 1000,
 };
 
 enum { CONNS = 12 };

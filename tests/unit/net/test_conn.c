@@ -26,6 +26,7 @@ static const struct conn_limits limits = {
     .pong_ms = 10000,
     .close_ms = 5000,
     .linger_ms = 2000,
+    .turn_ms = 1000,
 };
 
 static struct worker w;
@@ -131,6 +132,12 @@ static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t 
   if (n == 5 && memcmp(data, "close", 5) == 0) {
     ws_close(conn, 4001, "bye", 3);
     ws_close(conn, 4002, "again", 5); /* harmless */
+    return;
+  }
+  if (n == 4 && memcmp(data, "busy", 4) == 0) {
+    uint64_t began = turn_clock();
+    while (turn_clock() - began < 2 * w.turn.most) {
+    }
     return;
   }
   if (n == 3 && memcmp(data, "cut", 3) == 0) {
@@ -909,6 +916,67 @@ static void ids_are_not_used_twice(void **state) {
   assert_null(worker_conn(&w, UINT64_MAX));
 }
 
+/* ---- turns -------------------------------------------------------------------------------------
+ */
+
+static void busy_turns(void) {
+  static struct conn_limits quick;
+  quick = limits;
+  quick.turn_ms = 8;
+  w.limits = &quick;
+  w.deadlines.is_frozen = false; /* in tests shares have no end */
+  uv_run(&w.loop, UV_RUN_NOWAIT);
+}
+
+/* Each message takes more than its connection's share of a turn: one a turn. */
+static void what_takes_long_goes_on_in_the_next_turn(void **state) {
+  (void)state;
+  uint8_t frames[4 * 10], *at = frames;
+  open_ws();
+  busy_turns();
+  for (int i = 0; i < 4; i++) at += masked(at, 0x81, "busy", 4);
+  assert_int_equal(write(peer, frames, (size_t)(at - frames)), at - frames);
+  for (unsigned turn = 0; n_messages < 4; turn++) {
+    unsigned before = n_messages;
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    assert_true(n_messages <= before + 1);
+    assert_true(turn < 100);
+  }
+  assert_in_range(atomic_load(&w.metrics.turns_cut), 3, 4);
+  w.deadlines.is_frozen = true;
+  settle();
+  uint8_t more[8];
+  give(more, masked(more, 0x81, "hi", 2)); /* it is read as before */
+  assert_int_equal(n_messages, 5);
+}
+
+/* Several whole messages that are quick are one portion after the other, all in one turn. */
+static void what_is_quick_stays_in_its_turn(void **state) {
+  (void)state;
+  uint8_t frames[100 * 8], *at = frames;
+  open_ws();
+  for (int i = 0; i < 100; i++) at += masked(at, 0x81, "hi", 2);
+  give(frames, (size_t)(at - frames));
+  assert_int_equal(n_messages, 100);
+  assert_int_equal(atomic_load(&w.metrics.turns_cut), 0);
+}
+
+/* The end may come while there is something put off. */
+static void who_is_put_off_may_end(void **state) {
+  (void)state;
+  uint8_t frames[3 * 10 + 9], *at = frames;
+  open_ws();
+  busy_turns();
+  for (int i = 0; i < 3; i++) at += masked(at, 0x81, "busy", 4);
+  at += masked(at, 0x81, "cut", 3);
+  assert_int_equal(write(peer, frames, (size_t)(at - frames)), at - frames);
+  shutdown(peer, SHUT_WR);
+  while (!is_over()) uv_run(&w.loop, UV_RUN_NOWAIT);
+  assert_int_equal(n_messages, 4);
+  assert_int_equal(n_closed, 1);
+  w.deadlines.is_frozen = true;
+}
+
 static void who_does_not_read_is_not_read_from(void **state) {
   (void)state;
   struct builder b = {0};
@@ -1142,6 +1210,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_the_kernel_does_not_take_follows_in_order, start, stop),
       cmocka_unit_test_setup_teardown(nothing_is_sent_to_who_is_gone, start, stop),
       cmocka_unit_test_setup_teardown(ids_are_not_used_twice, start, stop),
+      cmocka_unit_test_setup_teardown(what_takes_long_goes_on_in_the_next_turn, start, stop),
+      cmocka_unit_test_setup_teardown(what_is_quick_stays_in_its_turn, start, stop),
+      cmocka_unit_test_setup_teardown(who_is_put_off_may_end, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_is_not_read_from, start, stop),
       cmocka_unit_test_setup_teardown(what_waits_holds_no_more_than_it_needs, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_for_long_is_cut, start, stop),

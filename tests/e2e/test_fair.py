@@ -1,0 +1,318 @@
+"""Whatever one connection asks for, the others are served meanwhile: time, memory, in every way of asking."""
+import contextlib
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from server import PATIENCE, Server
+from wire import TEXT, Http, RpcError, WebSocket, call_http, call_text, frame, post
+
+PIECES, PIECE_MS = 25, 20  # work that is asked for at once, in pieces that cannot be taken apart
+BETWEEN = 4                # pieces that may be done between two answers to somebody else
+
+
+@pytest.fixture(scope="module")
+def fair():
+    with Server(["fair"], "--lua-memory", "64MiB") as server:
+        yield server
+
+
+def batch(*calls):
+    return "[%s]" % ",".join(calls)
+
+
+def notification(method, *params):
+    return json.dumps({"jsonrpc": "2.0", "method": method, "params": list(params)})
+
+
+def messages(server):
+    ws = WebSocket(server, "/fair")
+    ws.send(b"".join(frame(TEXT, call_text("busy", PIECE_MS, id=i)) for i in range(PIECES)))
+    return ws
+
+
+def notifications(server):
+    ws = WebSocket(server, "/fair")
+    ws.send(b"".join(frame(TEXT, notification("busy", PIECE_MS)) for _ in range(PIECES)))
+    return ws
+
+
+def one_batch(server):
+    ws = WebSocket(server, "/fair")
+    ws.send_text(batch(*(call_text("busy", PIECE_MS, id=i) for i in range(PIECES))))
+    return ws
+
+
+def in_order(server):
+    ws = WebSocket(server, "/fair/strict")
+    ws.send(b"".join(frame(TEXT, call_text("busy", PIECE_MS, id=i)) for i in range(PIECES)))
+    return ws
+
+
+def in_order_after_a_wait(server):
+    """They wait in the queue of a strictly ordered connection, and their turn comes at once."""
+    ws = WebSocket(server, "/fair/strict")
+    ws.send(frame(TEXT, call_text("gated", 0, id="first")) +
+            b"".join(frame(TEXT, call_text("busy", PIECE_MS, id=i)) for i in range(PIECES - 1)))
+    gate(server, 1)
+    return ws
+
+
+def raw_frames(server):
+    ws = WebSocket(server, "/fair/raw")
+    ws.send(b"".join(frame(TEXT, str(PIECE_MS)) for _ in range(PIECES)))
+    return ws
+
+
+def requests(server):
+    http = Http(server)
+    http.send(b"".join(post("/fair", call_text("busy", PIECE_MS, id=i)) for i in range(PIECES)))
+    return http
+
+
+def batch_by_post(server):
+    http = Http(server)
+    http.send(post("/fair", batch(*(call_text("busy", PIECE_MS, id=i) for i in range(PIECES)))))
+    return http
+
+
+def woken_at_once(server):
+    ws = WebSocket(server, "/fair")
+    for i in range(PIECES):
+        ws.send_call("gated", PIECE_MS, id=i)
+    gate(server, PIECES)
+    return ws
+
+
+def spawned(server):
+    ws = WebSocket(server, "/fair")
+    ws.send_call("storm", PIECES, PIECE_MS)
+    return ws
+
+
+def timers(server):
+    ws = WebSocket(server, "/fair")
+    ws.send_call("timers", PIECES, PIECE_MS)
+    return ws
+
+
+def gate(server, n):
+    end = time.monotonic() + PATIENCE
+    while call_http(server, "/fair", "waiting") < n:
+        assert time.monotonic() < end
+    call_http(server, "/fair", "open")
+
+
+@pytest.mark.parametrize("ask", [messages, notifications, one_batch, in_order, in_order_after_a_wait, raw_frames, requests,
+                                 batch_by_post, woken_at_once, spawned, timers])
+def test_others_are_served_between_the_pieces(fair, ask):
+    before = fair.metrics()
+    with WebSocket(fair, "/fair") as other:
+        start = last = other.call("done")
+        steps = []
+        with contextlib.closing(ask(fair).socket):
+            end = time.monotonic() + PATIENCE
+            while last < start + PIECES:
+                assert time.monotonic() < end, f"{last - start} of {PIECES} were done"
+                now = other.call("done")
+                steps.append(now - last)
+                last = now
+        assert max(steps) <= BETWEEN, steps
+    after = fair.metrics()
+    assert after["turns_cut"] > before["turns_cut"]
+
+
+def test_answers_of_a_batch_in_portions_are_whole(fair):
+    with WebSocket(fair, "/fair") as ws:
+        ws.send_text(batch(*(call_text("busy", 10, id=i) for i in range(12)), notification("busy", 1)))
+        assert [one["id"] for one in ws.receive_json()] == list(range(12))
+    with Http(fair) as http:
+        http.send(b"".join(post("/fair", call_text("busy", 10, id=i)) for i in range(8)))
+        assert [http.response("POST").json()["id"] for _ in range(8)] == list(range(8))
+
+
+def test_who_leaves_in_the_middle_is_forgotten(fair):
+    """A batch of a connection that is gone ends; what it had not begun does not run."""
+    before = call_http(fair, "/fair", "done")
+    ws = WebSocket(fair, "/fair")
+    ws.send_text(batch(*(call_text("busy", 50, id=i) for i in range(50))))
+    fair.until(lambda _: call_http(fair, "/fair", "done") > before)
+    ws.socket.close()
+    fair.until(lambda m: m["connections"] == 1)
+    at = call_http(fair, "/fair", "done")
+    with WebSocket(fair, "/fair") as other:
+        for _ in range(20):
+            other.call("ping")
+    assert call_http(fair, "/fair", "done") <= at + 1 < before + 50
+
+
+def test_small_work_is_not_put_off(fair):
+    with WebSocket(fair, "/fair") as ws:
+        ws.call("ping")
+        before = fair.metrics()["turns_cut"]
+        for i in range(20):
+            ws.call("ping")
+        assert fair.metrics()["turns_cut"] == before
+
+
+# ---- how long others wait -------------------------------------------------------------------------
+
+def percentile(times):
+    return sorted(times)[int(len(times) * 0.99)]
+
+
+def pings(server, goes_on):
+    times = []
+    with WebSocket(server, "/fair") as ws:
+        while goes_on(times):
+            began = time.perf_counter()
+            assert ws.call("ping") == "pong"
+            times.append(time.perf_counter() - began)
+    return times
+
+
+def large_array():
+    inner = "[" + ",".join(["[]"] * 9000) + "]"
+    return call_text("length", *["PLACE"]).replace('"PLACE"', ",".join([inner] * 10))
+
+
+def flood(server, text, stop):
+    """Sends one message again and again as fast as it can be sent; reads what comes."""
+    ws = WebSocket(server, "/fair")
+    data = frame(TEXT, text)
+    data *= max(1, 200000 // len(data))
+
+    def send():
+        with contextlib.suppress(OSError):
+            while True:
+                ws.socket.sendall(data)
+
+    def receive():
+        with contextlib.suppress(OSError):
+            while ws.socket.recv(1 << 16):
+                pass
+    both = [threading.Thread(target=one, daemon=True) for one in (send, receive)]
+    for one in both:
+        one.start()
+    stop.wait()
+    ws.socket.shutdown(socket.SHUT_RDWR)
+    for one in both:
+        one.join(PATIENCE)
+    ws.socket.close()
+
+
+def join_many(server, _, stop):
+    with WebSocket(server, "/fair") as ws:
+        at = 0
+        while not stop.is_set() and at < 60000:
+            ws.call("join", at, at + 499)
+            at += 500
+
+
+ATTACKS = {
+    "large arrays": (flood, large_array()),
+    "messages of the largest size": (flood, call_text("length", *["x" * 1000000] * 2)),
+    "notifications": (flood, notification("ping")),
+    "a thousand calls at once": (flood, call_text("busy", 5)),
+    "malformed messages": (flood, '{"jsonrpc":'),
+    "many groups": (join_many, call_text("join", 0, 500)),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_how_long_others_wait(fair, name):
+    """The 99th percentile stays near what it was: at most the one piece that runs comes before them."""
+    attack, text = ATTACKS[name]
+    quiet = percentile(pings(fair, lambda times: len(times) < 100))
+    with WebSocket(fair, "/fair") as ws:
+        began = time.perf_counter()
+        ws.send_text(text)
+        ws.send_call("ping", id="after")  # the piece is done when this is answered
+        while ws.receive_json().get("id") != "after":
+            pass
+        piece = time.perf_counter() - began
+    stop = threading.Event()
+    attacker = threading.Thread(target=attack, args=(fair, text, stop), daemon=True)
+    attacker.start()
+    end = time.monotonic() + 2
+    waits = pings(fair, lambda times: len(times) < 20 or time.monotonic() < end)
+    stop.set()
+    attacker.join(PATIENCE)
+    assert percentile(waits) < 5 * quiet + 4 * piece + 0.05, (
+        f"{name}: quiet {quiet * 1e3:.1f} ms, a piece {piece * 1e3:.1f} ms, under attack {percentile(waits) * 1e3:.1f} ms")
+
+
+# ---- memory ---------------------------------------------------------------------------------------
+
+def test_values_of_a_message(fair):
+    with WebSocket(fair, "/fair") as ws:
+        def count(n):  # in params: the list itself, eleven lists, and the rest in them
+            lengths = [9000] * 10 + [n - 12 - 90000]
+            inner = ["[" + ",".join(["1"] * length) + "]" for length in lengths]
+            ws.send_text('{"jsonrpc":"2.0","method":"waiting","params":[%s],"id":1}' % ",".join(inner))
+            return ws.receive_json()["error"]
+        before = fair.metrics()["limits_exceeded"]
+        assert count(99999)["code"] == count(100000)["code"] == -32602  # it takes no parameters
+        assert fair.metrics()["limits_exceeded"] == before
+        error = count(100001)
+        assert error == {"code": -32001, "message": "Request too large: values over 100000",
+                         "data": {"limit": "values", "max": 100000}}
+        assert fair.metrics()["limits_exceeded"] == before + 1
+        assert ws.call("ping") == "pong"
+
+
+def holding(values):
+    return call_text("hold", [[]] * values)
+
+
+def test_what_calls_hold_stops_the_reading(fair):
+    """64 MiB of Lua memory: one connection's calls may hold 4 MiB. Each of these holds some 400 KiB."""
+    before = fair.metrics()["call_pauses"]
+    with WebSocket(fair, "/fair") as ws:
+        one = frame(TEXT, holding(5000))
+        sender = threading.Thread(target=ws.socket.sendall, args=(one * 40,), daemon=True)
+        sender.start()
+        fair.until(lambda m: m["call_pauses"] > before, "a pause")
+        assert 8 <= call_http(fair, "/fair", "waiting") <= 12
+        answers = 0
+        while answers < 40:
+            call_http(fair, "/fair", "open")
+            ws.socket.settimeout(0.1)
+            with contextlib.suppress(AssertionError):
+                ws.receive_json()
+                answers += 1
+        ws.socket.settimeout(PATIENCE)
+        sender.join(PATIENCE)
+        assert ws.call("ping") == "pong"
+
+
+def test_long_messages_are_refused_while_memory_is_held(fair):
+    """All connections' calls may hold 16 MiB; then long messages are refused, short ones are not."""
+    before = fair.metrics()["calls_refused"]
+    with contextlib.ExitStack() as stack:
+        holders = [stack.enter_context(WebSocket(fair, "/fair")) for _ in range(6)]
+        for ws in holders:
+            for i in range(8):
+                ws.send_text(holding(5000))
+        fair.until(lambda _: call_http(fair, "/fair", "waiting") >= 40, "what is held")
+        with WebSocket(fair, "/fair") as ws:
+            long = "x" * 20000
+            with pytest.raises(RpcError) as refused:
+                ws.call("length", long)
+            assert (refused.value.code, refused.value.message) == (
+                -32006, "Unavailable: calls in flight hold too much memory, try again later")
+            ws.send_text(batch(call_text("length", long)))
+            assert ws.receive_json()["error"]["code"] == -32006
+            ws.send_text(notification("busy", long))  # has no answer
+            assert ws.call("length", "x" * 16000) == 16000
+            ws.send_text('{"jsonrpc":"2.0","result":"%s","id":"nobodys"}' % long)  # an answer is none
+            assert ws.call("ping") == "pong"
+            with Http(fair) as http:
+                assert http.ask(post("/fair", call_text("length", long))).json()["error"]["code"] == -32006
+            call_http(fair, "/fair", "open")
+            fair.until(lambda _: call_http(fair, "/fair", "open") == 0 and call_http(fair, "/fair", "waiting") == 0)
+            assert ws.call("length", long) == len(long)
+    assert fair.metrics()["calls_refused"] >= before + 4
