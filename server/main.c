@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* main.c -- reads the command line, starts the workers, waits for signals, stops in order. */
+#include "base/first.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -144,7 +145,7 @@ static void on_leave(uv_timer_t *timer) {
 
 static void on_signal(uv_signal_t *handle, int signal) {
   struct control *c = handle->data;
-  if (signal == SIGHUP) {
+  if (signal == SIGHUP && !c->settings.is_dev) {
     reload_ask(c->reload, NULL, NULL);
     return;
   }
@@ -307,6 +308,13 @@ static bool end_crews(struct control *c) {
   return is_clean;
 }
 
+/* SIGHUP: in dev the terminal has gone, which ends it, unless nohup said otherwise. */
+static bool is_heeded(const struct control *c, int signal) {
+  struct sigaction now;
+  return signal != SIGHUP || !c->settings.is_dev || sigaction(signal, NULL, &now) != 0 ||
+         now.sa_handler != SIG_IGN;
+}
+
 /* Until the apps are loaded a signal ends the process the usual way: nothing is lost by it. From
  * before the log says "listening" on, it is ours. */
 static bool run_crews(struct control *c) {
@@ -323,7 +331,7 @@ static bool run_crews(struct control *c) {
   for (int i = 0; i < 3; i++) {
     uv_signal_init(&c->loop, &c->signals[i]);
     c->signals[i].data = c;
-    uv_signal_start(&c->signals[i], on_signal, signals[i]);
+    if (is_heeded(c, signals[i])) uv_signal_start(&c->signals[i], on_signal, signals[i]);
   }
   step_on(c, is_up);
   is_up = step_done(c) && is_up;
@@ -382,6 +390,7 @@ int main(int argc, char **argv) {
   static struct control control;
   int exit_code = 0;
   streams_secure();
+  first_be_two();
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
   signal(SIGXFSZ, SIG_IGN); /* nor would a file at its limit (ulimit -f): that write fails */
   raise_file_limit();

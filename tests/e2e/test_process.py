@@ -1,16 +1,19 @@
 """The process: how it starts, refuses to start, runs out of things, and ends."""
 import json
 import os
+import pty
 import re
 import resource
 import signal
 import socket
 import subprocess
+import threading
+import types
 
 import pytest
 
 from server import BINARY, PATIENCE, Server, apps_folder, environment, run, until
-from wire import (CLOSE, TEXT, Ended, Http, WebSocket, call_http, call_text, close_payload, fetch, frame, handshake, post, request)
+from wire import (CLOSE, TEXT, Closed, Ended, Http, WebSocket, call_http, call_text, close_payload, fetch, frame, handshake, post, request)
 
 FINE = """local perigee = require "perigee"
 local C = perigee.consumer {}
@@ -842,7 +845,8 @@ def test_sigterm_behind_streams_that_nobody_reads(tmp_path):
     port = free_port()
     process, out, err = stalled(tmp_path, port=port)
     try:
-        call_http(("127.0.0.1", port), "/talker", "talk", 20000)
+        for _ in range(4):
+            call_http(("127.0.0.1", port), "/talker", "talk", 5000)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     finally:
@@ -900,3 +904,146 @@ def test_standard_streams_that_are_closed(tmp_path, closed):
 def test_commands_with_standard_streams_that_are_closed(closed):
     ended = subprocess.run([BINARY, "version"], env=environment(), preexec_fn=lambda: [os.close(int(fd)) for fd in closed])
     assert ended.returncode == 0
+
+
+# ---- signals of a terminal, and process number one ------------------------------------------------
+
+def test_dev_ends_with_its_terminal(tmp_path):
+    """A window that is closed leaves no server behind."""
+    apps = apps_folder(tmp_path / "apps", files={"talker/init.lua": TALKER})
+    port = free_port()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(environment(XDG_STATE_HOME=str(tmp_path)))
+        os.execv(BINARY, [str(BINARY), "dev", str(apps), "--listen", f"127.0.0.1:{port}"])
+    try:
+        text = b""
+        while b"Ctrl-C stops" not in text:
+            text += os.read(terminal, 1 << 16)
+        server = types.SimpleNamespace(address=("127.0.0.1", port), netloc=f"127.0.0.1:{port}")
+        with WebSocket(server, "/talker") as client:
+            os.close(terminal)
+            with pytest.raises(Closed) as closed:
+                client.receive()
+            assert closed.value.code == 1001  # in order, as after SIGTERM
+    finally:
+        deadline = threading.Timer(PATIENCE, os.kill, (pid, signal.SIGKILL))
+        deadline.start()
+        status = os.waitpid(pid, 0)[1]
+        deadline.cancel()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("verb, ends", [("dev", True), ("serve", False)])
+def test_hangup(serve, verb, ends):
+    server = serve(["echo"], verb=verb)
+    server.signal(signal.SIGHUP)
+    server.wait_log("draining" if ends else "nothing to reload")
+    if ends:
+        assert server.wait() == 0
+    else:
+        assert call_http(server, "/echo", "ping") == "pong"
+
+
+def test_dev_behind_nohup_stays(serve):
+    server = serve(["echo"], verb="dev", prefix=["sh", "-c", 'trap "" HUP; exec "$@"', "sh"])
+    server.signal(signal.SIGHUP)
+    assert call_http(server, "/echo", "ping") == "pong"
+    ended = run("reload", server.apps)
+    assert (ended.returncode, ended.stdout) == (0, "nothing has changed\n")
+    assert not server.log_lines("draining")
+
+
+ORPHANS = """local perigee = require "perigee"
+local C = perigee.consumer {}
+C:rpc_method("ping", function() return "pong" end)
+C:rpc_method("orphan", function()
+  local pipe = io.popen("sleep 0.01 >/dev/null & echo $PPID")
+  local text = pipe:read("a")
+  local is_good, how, code = pipe:close()
+  return { text, is_good, how, code }
+end)
+if os.getenv("HOLD") then io.open(os.getenv("HOLD"), "w"):close() while true do end end
+return C
+"""
+
+
+def children(pid):
+    return [int(one) for one in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+
+
+def can_unshare():
+    return subprocess.run(["unshare", "--pid", "--fork", "true"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.fixture
+def first(tmp_path):
+    """first(env): starts perigee as process number one; returns unshare's process and number one's id."""
+    if not can_unshare():
+        pytest.skip("needs the right to make a PID namespace")
+    started = []
+
+    def start(port, **env):
+        apps = apps_folder(tmp_path / "apps", files={"orphans/init.lua": ORPHANS})
+        process = subprocess.Popen(
+            ["unshare", "--pid", "--fork", "--kill-child", BINARY, "serve", "--apps", str(apps), "--listen", f"127.0.0.1:{port}",
+             "--slice-stop", "60s"], env=environment(XDG_STATE_HOME=str(tmp_path), **env), stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        until(lambda: children(process.pid), "number one")
+        return process, children(process.pid)[0]
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def answers(port):
+    def ask():
+        try:
+            return call_http(("127.0.0.1", port), "/orphans", "ping") == "pong"
+        except OSError:
+            return False
+    return ask
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_process_number_one_stops_in_order(first, number):
+    port = free_port()
+    process, one = first(port)
+    until(answers(port), "the server's answer")
+    os.kill(one, signal.SIGHUP)
+    while "nothing to reload" not in process.stderr.readline():
+        assert process.poll() is None
+    os.kill(one, number)
+    assert process.wait(PATIENCE) == 0
+    assert "stopped" in process.stderr.read()
+
+
+def test_process_number_one_stops_while_it_loads(first, tmp_path):
+    """The kernel keeps signals without a handler from number one: docker stop would wait ten seconds."""
+    process, one = first(free_port(), HOLD=str(tmp_path / "held"))
+    until((tmp_path / "held").exists, "an app that loads for ever")
+    os.kill(one, signal.SIGTERM)
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+
+
+def test_process_number_one_says_how_it_died(first):
+    port = free_port()
+    process, one = first(port)
+    until(answers(port), "the server's answer")
+    os.kill(children(one)[0], signal.SIGKILL)
+    assert process.wait(PATIENCE) == 128 + signal.SIGKILL
+
+
+def test_process_number_one_buries_orphans(first):
+    """No zombie stays, and what is waited for by name is not taken away."""
+    port = free_port()
+    process, one = first(port)
+    until(answers(port), "the server's answer")
+    for _ in range(20):
+        text, is_good, how, code = call_http(("127.0.0.1", port), "/orphans", "orphan")
+        assert text.strip().isdigit() and (is_good, how, code) == (True, "exit", 0)
+    until(lambda: len(children(one)) == 1, "the end of the orphans")
+    os.kill(one, signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
