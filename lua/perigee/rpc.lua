@@ -360,16 +360,22 @@ function M.limit(task)
   return ctx and call.entry(ctx).timeout or 0
 end
 
---- Code has run for some time without waiting. Called from where it runs, which level 2 is.
+--- Code has run for some time without waiting. Called from where it runs, which level 2 is: an instruction,
+--- or a C function that takes long.
 ---@param task integer
 ---@param ms integer
 function M.slow(task, ms)
   local ctx = call.ctx_of(task)
-  local info = debug.getinfo(2, "Sl")
+  local level = 2
+  local info = debug.getinfo(level, "Sl")
+  while info and info.currentline <= 0 do
+    level = level + 1
+    info = debug.getinfo(level, "Sl")
+  end
   local event = "slow code: nothing else runs on this worker meanwhile"
   local fields = {
     ms = ms, method = ctx and call.entry(ctx).name,
-    at = info and info.currentline > 0 and ("%s:%d"):format(info.short_src, info.currentline) or nil,
+    at = info and ("%s:%d"):format(info.short_src, info.currentline) or nil,
   }
   if report.is_due("warn", fields, ("%s %s"):format(event, fields.at or "")) then
     core.log("warn", event, fields, debug.traceback("", 2))

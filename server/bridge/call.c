@@ -157,6 +157,7 @@ static bool write_answer(lua_State *L, struct builder *b, const struct call *c,
                          const struct answer *a, struct json_writer *w) {
   envelope_open(b, a->style);
   json_writer_init(w, b, host_of(L)->array_mt);
+  w->slice = &host_of(L)->slice;
   bool is_error = a->style == ENV_ERROR_1 || a->style == ENV_ERROR_2;
   bool is_written = is_error    ? write_error(L, w, a->value)
                     : a->is_raw ? json_write_raw(L, w, &host_of(L)->scratch, a->value)

@@ -95,6 +95,12 @@ static inline struct host *host_of(lua_State *L) {
   return (struct host *)(*(uintptr_t *)lua_getextraspace(L) & ~(uintptr_t)1);
 }
 
+/* For C functions whose work grows with what they are given: at each step. Costs a load while no
+ * slice is over; else see task_slice_due. */
+static inline void slice_check(lua_State *L, const struct host *h) {
+  if (slice_is_due(&h->slice)) task_slice_due(L);
+}
+
 /* The host of a connection. */
 static inline struct host *host_of_conn(const struct conn *conn) {
   return conn->worker->owner;

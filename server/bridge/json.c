@@ -8,6 +8,7 @@
 #include "bridge/json.h"
 
 #include "base/mem.h"
+#include "bridge/task.h"
 #include "wire/utf8.h"
 
 #include <fenv.h>
@@ -622,6 +623,7 @@ enum json_status json_skip(struct json_reader *r) {
 void json_writer_init(struct json_writer *w, struct builder *out, const void *array_mt) {
   w->out = out;
   w->array_mt = array_mt;
+  w->slice = NULL;
   w->error = NULL;
   path_start(w->path, &w->path_at);
 }
@@ -648,7 +650,6 @@ bool json_write_string(struct json_writer *w, const char *s, size_t n) {
     s = stop;
     if (s == end) break;
     uint8_t c = (uint8_t)*s++;
-    char escape[8];
     switch (c) {
     case '"': builder_add(w->out, "\\\"", 2); break;
     case '\\': builder_add(w->out, "\\\\", 2); break;
@@ -657,7 +658,11 @@ bool json_write_string(struct json_writer *w, const char *s, size_t n) {
     case '\n': builder_add(w->out, "\\n", 2); break;
     case '\r': builder_add(w->out, "\\r", 2); break;
     case '\t': builder_add(w->out, "\\t", 2); break;
-    default: snprintf(escape, sizeof escape, "\\u%04x", c); builder_add(w->out, escape, 6);
+    default: {
+      const char escape[6] = {
+          '\\', 'u', '0', '0', (char)('0' + c / 16), "0123456789abcdef"[c % 16]};
+      builder_add(w->out, escape, sizeof escape);
+    }
     }
   }
   builder_byte(w->out, '"');
@@ -747,10 +752,13 @@ static bool write_number(lua_State *L, struct json_writer *w, int index) {
 
 static bool write_value(lua_State *L, struct json_writer *w, int index, unsigned level);
 
-/* Once the builder has failed nothing more is looked at: tables that share tables can stand for
- * more text than any machine would ever write. */
+/* Tables that share tables can stand for more text than any machine would ever write: when the
+ * builder has failed, or the slice is over, nothing more is looked at. (Then the code that asked
+ * for it ends at its next instruction.) */
 static bool write_bounded(lua_State *L, struct json_writer *w, int index, unsigned level) {
   if (!write_value(L, w, index, level)) return false;
+  if (w->slice && slice_is_over(w->slice))
+    return no_form(w, "a value that takes too long to write");
   return w->out->is_failed ? no_form(w, "a text longer than 1 GiB") : true;
 }
 

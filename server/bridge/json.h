@@ -82,11 +82,14 @@ enum json_status json_read_bytes(struct json_reader *r, const char **s, size_t *
 /* A whole text: one value and nothing behind it. */
 enum json_status json_read_text(lua_State *L, struct json_reader *r);
 
+struct slice_watch;
+
 struct json_writer {
-  struct builder *out;  /* a message in progress */
-  const void *array_mt; /* lua_topointer of the array metatable */
-  const char *error;    /* what cannot be encoded; static text */
-  size_t path_at;       /* path + path_at: where */
+  struct builder *out;             /* a message in progress */
+  const void *array_mt;            /* lua_topointer of the array metatable */
+  const struct slice_watch *slice; /* whose end ends the writing; or NULL */
+  const char *error;               /* what cannot be encoded; static text */
+  size_t path_at;                  /* path + path_at: where */
   char path[JSON_PATH_MAX];
 };
 

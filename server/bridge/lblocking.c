@@ -224,7 +224,7 @@ static int run_body(lua_State *L) {
   int n = plain_read(L, builder_data(&job->args), builder_len(&job->args), s->array_mt_ref);
   lua_call(L, n, LUA_MULTRET);
   builder_begin(&job->results);
-  if (!plain_write(L, &job->results, 1, lua_gettop(L), s->array_mt, &what))
+  if (!plain_write(L, &job->results, 1, lua_gettop(L), s->array_mt, NULL, &what))
     return luaL_error(L, "%s.%s returned %s: only plain values cross between states", job->module,
                       job->function, what);
   return 0;
@@ -244,7 +244,8 @@ static void on_pool(uv_work_t *work) {
   if (!job->is_ok) {
     builder_abort(&job->results);
     builder_begin(&job->results);
-    plain_write(L, &job->results, lua_gettop(L), 1, s->array_mt, &what); /* a string: see above */
+    plain_write(L, &job->results, lua_gettop(L), 1, s->array_mt, NULL,
+                &what); /* a string: see above */
   }
   job->n_faults = s->n_faults;
   s->n_faults = 0;
@@ -346,9 +347,11 @@ int l_blocking(lua_State *L) {
   job->module = mem_strdup(module);
   job->function = mem_strdup(function);
   builder_begin(&job->args);
-  if (!plain_write(L, &job->args, 6, n, h->array_mt, &what))
+  if (!plain_write(L, &job->args, 6, n, h->array_mt, &h->slice, &what)) {
+    slice_check(L, h);
     return luaL_error(
         L, "perigee.blocking: %s cannot cross to another state: only plain values can", what);
+  }
   job->is_working = true;
   h->blocking.n_jobs++;
   *h->blocking.waiting_end = job;

@@ -32,6 +32,7 @@ static int return_bool(lua_State *L, bool value) {
 /* Raises with what json_write found; the builder is free again. */
 static int raise_unencodable(lua_State *L, struct builder *b, const struct json_writer *w) {
   builder_abort(b);
+  slice_check(L, host_of(L));
   return luaL_error(L, "cannot encode params%s: %s", w->path + w->path_at, w->error);
 }
 
@@ -47,6 +48,7 @@ void lconn_write(lua_State *L, struct builder *b, const char *id, int method, in
   lua_Integer flags = luaL_optinteger(L, flags_at, 0);
   ws_frame_begin(b);
   json_writer_init(&w, b, h->array_mt);
+  w.slice = &h->slice;
   builder_text(b, flags & FLAG_V1 ? "{\"method\":" : "{\"jsonrpc\":\"2.0\",\"method\":");
   if (!json_write_string(&w, name, n)) {
     builder_abort(b);

@@ -445,8 +445,10 @@ int l_shared_set(lua_State *L) {
   bool only_new = lua_toboolean(L, 4);
   builder_begin(b);
   json_writer_init(&w, b, h->array_mt);
+  w.slice = &h->slice;
   if (!json_write(L, &w, 2)) {
     builder_abort(b);
+    slice_check(L, h);
     return luaL_error(L, "cannot keep %s%s%s", w.error, w.path[w.path_at] ? " at " : "",
                       w.path + w.path_at);
   }

@@ -7,6 +7,7 @@
 #include "bridge/plain.h"
 
 #include "base/mem.h"
+#include "bridge/task.h"
 
 #include <lauxlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@ enum { DEPTH_MAX = 100 };
 struct writer {
   struct builder *out;
   const void *array_mt;
+  const struct slice_watch *slice;
   const char *what; /* that is not plain */
 };
 
@@ -42,6 +44,10 @@ static bool write_table(lua_State *L, struct writer *w, int index, int depth) {
   while (lua_next(L, index)) {
     int key = lua_gettop(L) - 1;
     if (!write_one(L, w, key, depth + 1) || !write_one(L, w, key + 1, depth + 1)) return false;
+    if (w->slice && slice_is_over(w->slice)) {
+      w->what = "more than can be copied in time (the same tables again and again?)";
+      return false;
+    }
     if (w->out->is_failed) {
       w->what = "more than 1 GiB";
       return false;
@@ -90,8 +96,8 @@ static bool write_one(lua_State *L, struct writer *w, int index, int depth) {
 }
 
 bool plain_write(lua_State *L, struct builder *b, int first, int n, const void *array_mt,
-                 const char **what) {
-  struct writer w = {b, array_mt, NULL};
+                 const struct slice_watch *slice, const char **what) {
+  struct writer w = {b, array_mt, slice, NULL};
   int top = lua_gettop(L);
   uint32_t count = (uint32_t)n;
   builder_add(b, &count, sizeof count);

@@ -10,12 +10,15 @@
 #include "bridge/envelope.h"
 #include "bridge/host.h"
 #include "bridge/lblocking.h"
+#include "bridge/lbound.h"
 #include "bridge/lconn.h"
 #include "bridge/linspect.h"
 #include "bridge/llayer.h"
 #include "bridge/lluv.h"
 #include "bridge/lsecret.h"
 #include "bridge/lstore.h"
+#include "bridge/lstring.h"
+#include "bridge/ltable.h"
 #include "bridge/ltest.h"
 #include "bridge/lwsclient.h"
 #include "bridge/routes.h"
@@ -26,7 +29,6 @@
 
 #include <inttypes.h>
 #include <lauxlib.h>
-#include <lua-cjson.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +61,7 @@ static int l_json_encode(lua_State *L) {
   struct builder *kept = state_push_builder(L); /* pushing the text may raise */
   builder_begin(kept);
   json_writer_init(&w, kept, h->array_mt);
+  w.slice = &h->slice;
   if (!json_write(L, &w, 1)) {
     const char *path = w.path + w.path_at;
     builder_fini(kept);
@@ -535,6 +538,9 @@ static int open_libraries(lua_State *L) {
   const char *lua_path = lua_touserdata(L, 1);
   lluv_outlive(L);
   luaL_openlibs(L);
+  lstring_open(L);
+  ltable_open(L);
+  lbound_open(L);
   lua_getglobal(L, "coroutine");
   lua_pushcfunction(L, l_resume);
   lua_setfield(L, -2, "resume");
@@ -557,7 +563,7 @@ static int open_libraries(lua_State *L) {
   lua_setfield(L, -2, "perigee.core");
   lua_pushcfunction(L, ltest_open);
   lua_setfield(L, -2, "perigee.core.testing");
-  lua_pushcfunction(L, luaopen_cjson);
+  lua_pushcfunction(L, lbound_open_cjson);
   lua_setfield(L, -2, "cjson");
   lua_pushcfunction(L, lluv_open);
   lua_setfield(L, -2, "luv");

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,50 +50,99 @@ static void slice_begin(struct host *h) {
 
 static void slice_end(struct host *h) {
   slice_border(h);
-  if (atomic_load_explicit(&h->slice.request, memory_order_relaxed) != SLICE_NONE)
-    atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
+  if (atomic_load_explicit(&h->slice.request, memory_order_relaxed) == SLICE_NONE) return;
+  atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
+  h->slice.grace = 0;
 }
 
 static _Thread_local struct host *signalled_host;
 
+/* What deals with an error that was raised here may use functions that look at the request: they
+ * may go on for a while, or they would raise it again, within the handler of an error. */
+enum { GRACE = 100000 };
+
+static void warn_slow(lua_State *L, struct host *h) {
+  struct task *t = h->tasks.running;
+  atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
+  lua_sethook(L, NULL, 0, 0);
+  metric_add(&h->worker.metrics.slices_warned, 1);
+  luaL_checkstack(L, 3, NULL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.slow);
+  lua_pushinteger(L, t ? (lua_Integer)task_id(t) : 0);
+  lua_pushinteger(L, (lua_Integer)h->settings->slice_warn_ms);
+  lua_call(L, 2, 0);
+}
+
+/* Returns only in a hook that yields. */
+static void end_slice(lua_State *L, struct host *h) {
+  struct task *t = h->tasks.running;
+  if (t) {
+    if (t->stop != STOP_SLICE) metric_add(&h->worker.metrics.slices_ended, 1);
+    t->stop = STOP_SLICE;
+    t->stop_seconds = (double)h->settings->slice_stop_ms / 1000;
+  }
+  if (t && lua_isyieldable(L)) {
+    /* Never resumed again: no pcall can keep it, and what is left to close is closed with hooks
+     * on. (An error raised here would leave them off, and a __close that loops could not be
+     * ended.) */
+    lua_yield(L, 0);
+    return;
+  }
+  /* Inside a C function, or while an app is loaded. Stays armed: code that catches this error
+   * gets it again at its next instruction. */
+  h->slice.grace = GRACE;
+  luaL_checkstack(L, 3, NULL);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.stopped);
+  lua_pushinteger(L, STOP_SLICE);
+  lua_pushnumber(L, (lua_Number)h->settings->slice_stop_ms / 1000);
+  lua_call(L, 2, 1);
+  lua_error(L);
+}
+
 /* Runs after the next instruction of code that has run for too long. */
 static void on_slice_hook(lua_State *L, lua_Debug *ar) {
   struct host *h = host_of(L);
-  struct task *t = h->tasks.running;
   (void)ar;
   switch (atomic_load_explicit(&h->slice.request, memory_order_relaxed)) {
-  case SLICE_WARN:
-    atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
-    lua_sethook(L, NULL, 0, 0);
-    metric_add(&h->worker.metrics.slices_warned, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.slow);
-    lua_pushinteger(L, t ? (lua_Integer)task_id(t) : 0);
-    lua_pushinteger(L, (lua_Integer)h->settings->slice_warn_ms);
-    lua_call(L, 2, 0);
-    return;
-  case SLICE_STOP:
-    if (t) {
-      if (t->stop != STOP_SLICE) metric_add(&h->worker.metrics.slices_ended, 1);
-      t->stop = STOP_SLICE;
-      t->stop_seconds = (double)h->settings->slice_stop_ms / 1000;
-    }
-    if (t && lua_isyieldable(L)) {
-      /* Never resumed again: no pcall can keep it, and what is left to close is closed with hooks
-       * on. (An error raised here would leave them off, and a __close that loops could not be
-       * ended.) */
-      lua_yield(L, 0);
-      return;
-    }
-    /* Inside a C function, or while an app is loaded. Stays armed: code that catches this error
-     * gets it again at its next instruction. */
-    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.stopped);
-    lua_pushinteger(L, STOP_SLICE);
-    lua_pushnumber(L, (lua_Number)h->settings->slice_stop_ms / 1000);
-    lua_call(L, 2, 1);
-    lua_error(L);
-    return;
+  case SLICE_WARN: warn_slow(L, h); return;
+  case SLICE_STOP: end_slice(L, h); return;
   default: lua_sethook(L, NULL, 0, 0); /* armed too late: that slice is over */
   }
+}
+
+void task_slice_due(lua_State *L) {
+  struct host *h = host_of(L);
+  if (atomic_load_explicit(&h->slice.request, memory_order_relaxed) == SLICE_WARN)
+    warn_slow(L, h);
+  else if (h->slice.grace)
+    h->slice.grace--;
+  else
+    end_slice(L, h);
+}
+
+static void copy_text(char *out, size_t size, const char *text) {
+  size_t n = text ? strnlen(text, size - 1) : 0;
+  if (n) memcpy(out, text, n);
+  out[n] = '\0';
+}
+
+/* Something does not come to an end, and no hook is reached: what is it, and where was it called?
+ * Only reads what Lua keeps of its calls, which a function that runs does not change. */
+static void name_holder(struct host *h, lua_State *L) {
+  struct slice_held *held = &h->slice.held;
+  lua_Debug ar;
+  *held = (struct slice_held){0};
+  for (int level = 0; level < 20 && lua_getstack(L, level, &ar); level++) {
+    if (!lua_getinfo(L, level == 0 ? "nSl" : "Sl", &ar)) break;
+    if (level == 0 && *ar.what == 'C') copy_text(held->function, sizeof held->function, ar.name);
+    if (ar.currentline <= 0) continue;
+    copy_text(held->source, sizeof held->source, ar.short_src);
+    held->line = ar.currentline;
+    break;
+  }
+  metric_add(&h->worker.metrics.slices_held, 1);
+  int asked = HOLDER_ASKED; /* or the watchdog has waited long enough */
+  atomic_compare_exchange_strong(&h->slice.holder, &asked, HOLDER_NAMED);
 }
 
 /* On the worker's own thread, so nothing it looks at can change meanwhile. lua_sethook may be
@@ -103,7 +153,10 @@ static void on_slice_signal(int signal) {
   if (!h || !(atomic_load_explicit(&h->slice.serial, memory_order_relaxed) & 1)) return;
   for (struct nested *n = h->tasks.nested; n; n = n->outer)
     lua_sethook(n->co, on_slice_hook, LUA_MASKCOUNT, 1);
-  lua_sethook(h->tasks.running ? h->tasks.running->co : h->L, on_slice_hook, LUA_MASKCOUNT, 1);
+  lua_State *L = h->tasks.running ? h->tasks.running->co : h->L;
+  lua_sethook(L, on_slice_hook, LUA_MASKCOUNT, 1);
+  if (atomic_load_explicit(&h->slice.holder, memory_order_relaxed) == HOLDER_ASKED)
+    name_holder(h, h->tasks.nested ? h->tasks.nested->co : L);
 }
 
 enum { SLICE_SIGNAL = SIGURG }; /* ignored by default, so a stray one does no harm */
@@ -114,32 +167,52 @@ void slice_watch_begin(struct host *h) {
   sigaction(SLICE_SIGNAL, &action, NULL);
 }
 
+/* No hook and no look of a C function's own reaches it. */
+static void log_holder(struct host *h, uint64_t ran) {
+  struct slice_watch *s = &h->slice;
+  struct slice_held *held = &s->held;
+  bool is_named = atomic_load_explicit(&s->holder, memory_order_acquire) == HOLDER_NAMED;
+  struct log_line l;
+  if (log_begin(
+          &l, LOG_ERROR,
+          "a worker is held by a C function, or by a __gc, that nothing can end: give it less "
+          "to do, or call it by perigee.blocking")) {
+    log_uint(&l, "worker", h->worker.index);
+    log_uint(&l, "ms", ran);
+    if (is_named && *held->function) log_str(&l, "function", held->function);
+    if (is_named && held->line) {
+      char at[sizeof held->source + 16];
+      snprintf(at, sizeof at, "%s:%d", held->source, held->line);
+      log_str(&l, "at", at);
+    }
+    log_end(&l);
+  }
+  atomic_store_explicit(&s->holder, HOLDER_UNKNOWN, memory_order_relaxed);
+}
+
 void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now, uint64_t warn_ms,
                       uint64_t stop_ms) {
   struct slice_watch *s = &h->slice;
   unsigned serial = atomic_load_explicit(&s->serial, memory_order_relaxed);
+  uint64_t ran = now - s->since;
+  if (atomic_load_explicit(&s->holder, memory_order_relaxed) != HOLDER_UNKNOWN)
+    log_holder(h, ran); /* asked for at the last tick; it may be over meanwhile */
   if (serial != s->last || !(serial & 1)) {
     s->last = serial;
     s->since = now;
     s->asked = SLICE_NONE;
     return;
   }
-  uint64_t ran = now - s->since;
   int want = ran >= stop_ms ? SLICE_STOP : ran >= warn_ms ? SLICE_WARN : SLICE_NONE;
   if (want > s->asked) {
     s->asked = (uint8_t)want;
     atomic_store_explicit(&s->request, want, memory_order_relaxed);
     pthread_kill(thread, SLICE_SIGNAL);
   } else if (want == SLICE_STOP && ran >= stop_ms << (s->asked - SLICE_STOP + 1)) {
-    /* No hook reaches it. Said after twice the time, four times, and so on. */
-    struct log_line l;
+    /* Said after twice the time, four times, and so on. */
     if (s->asked < 40) s->asked++;
-    if (log_begin(&l, LOG_ERROR,
-                  "a worker is held by a C function or a __gc, and cannot be freed")) {
-      log_uint(&l, "worker", h->worker.index);
-      log_uint(&l, "ms", ran);
-      log_end(&l);
-    }
+    atomic_store_explicit(&s->holder, HOLDER_ASKED, memory_order_relaxed);
+    pthread_kill(thread, SLICE_SIGNAL);
   }
 }
 

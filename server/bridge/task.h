@@ -105,8 +105,16 @@ struct slice_watch {
   uint32_t last;      /* watchdog's: serial at its last tick */
   uint64_t since;     /* watchdog's: when it saw that serial first, ms */
   uint8_t asked;      /* watchdog's: requests made for that serial */
+  uint32_t grace;     /* worker's: looks that task_slice_due lets pass, see there */
+  atomic_int holder;  /* enum slice_holder: whose `held` is */
+  struct slice_held {
+    char function[48]; /* as its caller calls it, or empty */
+    char source[LUA_IDSIZE];
+    int line; /* of the innermost Lua code; 0: none */
+  } held;     /* what does not end */
 };
 enum slice_request { SLICE_NONE, SLICE_WARN, SLICE_STOP };
+enum slice_holder { HOLDER_UNKNOWN, HOLDER_ASKED, HOLDER_NAMED };
 
 void tasks_init(struct host *h);
 /* Releases all tasks without running them. Before lua_close. */
@@ -144,6 +152,21 @@ void slice_watch_begin(struct host *h);
  * pcall cannot keep. Costs the worker nothing until then. */
 void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now_ms, uint64_t warn_ms,
                       uint64_t stop_ms);
+
+/* For C functions whose work grows with what they are given: a hook runs between Lua's instructions
+ * only, so they look for themselves, at each step (see slice_check in bridge/host.h). */
+static inline bool slice_is_due(const struct slice_watch *s) {
+  return __builtin_expect(atomic_load_explicit(&s->request, memory_order_relaxed) != SLICE_NONE, 0);
+}
+/* Then: warns and returns, or ends the code as the hook does and does not return. Leaves the stack
+ * as it was [-0, +0, e]. */
+void task_slice_due(lua_State *L);
+
+/* For C functions that must not raise: they fail in a way of their own, and the code that called
+ * them ends at its next instruction. */
+static inline bool slice_is_over(const struct slice_watch *s) {
+  return __builtin_expect(atomic_load_explicit(&s->request, memory_order_relaxed) == SLICE_STOP, 0);
+}
 
 /* Wakes a wait without values, or before its task has parked on it. False when it is over. */
 bool task_wake(struct host *h, uint64_t id, uint32_t wait);

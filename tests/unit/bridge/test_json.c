@@ -4,6 +4,7 @@
 #include "../unit.h"
 
 #include "bridge/json.h"
+#include "bridge/task.h"
 #include "wire/utf8.h"
 
 #include <float.h>
@@ -1672,6 +1673,31 @@ static void exhausted_memory_is_an_ordinary_error(void **state) {
   lua_close(S);
 }
 
+/* Tables that share tables: what would be written for ever ends with the slice. */
+static void the_end_of_a_slice_ends_the_writing(void **state) {
+  (void)state;
+  struct slice_watch slice = {0};
+  struct builder b = {0};
+  struct json_writer w;
+  lua_settop(L, MT);
+  assert_int_equal(
+      luaL_dostring(L, "local t = {1} for _ = 1, 60 do t = {a = t, b = t} end return t"), LUA_OK);
+  builder_begin(&b);
+  json_writer_init(&w, &b, lua_topointer(L, MT));
+  w.slice = &slice;
+  atomic_store(&slice.request, SLICE_STOP);
+  assert_false(json_write(L, &w, -1));
+  assert_string_equal(w.error, "a value that takes too long to write");
+  builder_abort(&b);
+  builder_begin(&b); /* a warning is no end */
+  atomic_store(&slice.request, SLICE_WARN);
+  lua_pushinteger(L, 7);
+  assert_true(json_write(L, &w, -1));
+  builder_abort(&b);
+  builder_fini(&b);
+  lua_settop(L, MT);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(texts_are_json_or_not),
@@ -1706,6 +1732,7 @@ int main(void) {
       cmocka_unit_test(lua_cjson_agrees),
       cmocka_unit_test(mutilated_texts_do_no_harm),
       cmocka_unit_test(exhausted_memory_is_an_ordinary_error),
+      cmocka_unit_test(the_end_of_a_slice_ends_the_writing),
   };
   return cmocka_run_group_tests(tests, start, stop);
 }

@@ -3,9 +3,11 @@
 #include "../unit.h"
 
 #include "bridge/plain.h"
+#include "bridge/task.h"
 
 #include <lauxlib.h>
 #include <lualib.h>
+#include <string.h>
 
 static lua_State *L;
 static int array_mt; /* registry reference */
@@ -41,7 +43,7 @@ static void values_come_back(void **state) {
   const char *what = NULL;
   int n = push("return 1, -1.5, 'a\\0b', true, nil, {x = {1, 2}, [3] = 'y'}, false");
   builder_begin(&b);
-  assert_true(plain_write(L, &b, 1, n, array_id, &what));
+  assert_true(plain_write(L, &b, 1, n, array_id, NULL, &what));
   assert_int_equal(lua_gettop(L), n);
   assert_int_equal(plain_read(L, builder_data(&b), builder_len(&b), array_mt), n);
   for (int i = 1; i <= n; i++)
@@ -66,7 +68,7 @@ static void what_is_not_plain_is_named(void **state) {
     const char *what = NULL;
     int n = push(chunks[i][0]);
     builder_begin(&b);
-    assert_false(plain_write(L, &b, 1, n, array_id, &what));
+    assert_false(plain_write(L, &b, 1, n, array_id, NULL, &what));
     assert_string_equal(what, chunks[i][1]);
     assert_int_equal(lua_gettop(L), n);
     builder_abort(&b);
@@ -98,11 +100,32 @@ static void too_much_is_refused_and_not_cut(void **state) {
     const char *what = NULL;
     int n = push(chunks[i]);
     begin_full(&b, 50);
-    assert_false(plain_write(L, &b, 1, n, array_id, &what));
+    assert_false(plain_write(L, &b, 1, n, array_id, NULL, &what));
     assert_string_equal(what, "more than 1 GiB");
     builder_abort(&b);
     builder_fini(&b);
   }
+}
+
+/* What would go on for ever ends with the slice. */
+static void the_end_of_a_slice_ends_it(void **state) {
+  (void)state;
+  struct slice_watch slice = {0};
+  struct builder b = {0};
+  const char *what = NULL;
+  int n = push("local t = {} for _ = 1, 60 do t = {t, t} end return t");
+  atomic_store(&slice.request, SLICE_STOP);
+  builder_begin(&b);
+  assert_false(plain_write(L, &b, 1, n, array_id, &slice, &what));
+  assert_non_null(strstr(what, "in time"));
+  assert_int_equal(lua_gettop(L), n);
+  builder_abort(&b);
+  builder_begin(&b); /* a warning is no end */
+  atomic_store(&slice.request, SLICE_WARN);
+  n = push("return {1, {2}}");
+  assert_true(plain_write(L, &b, 1, n, array_id, &slice, &what));
+  builder_abort(&b);
+  builder_fini(&b);
 }
 
 int main(void) {
@@ -110,6 +133,7 @@ int main(void) {
       cmocka_unit_test(values_come_back),
       cmocka_unit_test(what_is_not_plain_is_named),
       cmocka_unit_test(too_much_is_refused_and_not_cut),
+      cmocka_unit_test(the_end_of_a_slice_ends_it),
   };
   return cmocka_run_group_tests(tests, start, stop);
 }

@@ -11,6 +11,13 @@ local function loop_in_pcall()
   while true do pcall(spin) end
 end
 
+local function shared_tables() -- 2^60 values, in 60 tables
+  local t = { 1 }
+  for _ = 1, 60 do t = { t, t } end
+  return t
+end
+local spaces = "x" .. (" "):rep(200000) .. "x"
+
 local ways = {
   plainly = spin,
   in_pcall = loop_in_pcall,
@@ -43,12 +50,57 @@ local ways = {
     perigee.sleep(0.001)
     spin()
   end,
+  in_a_pattern = function() return #spaces:match("^%s*(.-)%s*%d$") end,
+  in_a_pattern_in_pcall = function()
+    while true do pcall(spaces.find, spaces, ".-.-.-%d") end
+  end,
+  in_a_pattern_in_a_coroutine = function() coroutine.wrap(spaces.find)(spaces, ".-.-.-%d") end,
+  in_a_pattern_in_a_comparison = function()
+    table.sort({ 3, 2, 1 }, function() return pcall(spaces.find, spaces, ".-.-.-%d") end)
+    spin()
+  end,
+  in_gsub = function() return (spaces:gsub(".-.-.-%d", "")) end,
+  in_gmatch = function()
+    for _ in spaces:gmatch(".-.-.-%d") do spin() end
+  end,
+  in_sort = function()
+    local t = setmetatable({}, { __len = function() return 1 << 30 end, __index = rawlen, __newindex = rawequal })
+    table.sort(t)
+  end,
+  in_move = function() table.move({}, 1, 1 << 60, 2) end,
+  in_concat = function() table.concat(setmetatable({}, { __index = rawlen }), "", 1, 1 << 60) end,
+  in_load = function()
+    while true do load(("a=1 "):rep(100000)) end
+  end,
+  in_a_result = shared_tables,
+  in_a_notification = function() perigee.notify_group("nobody", "x", { shared_tables() }) end,
+  in_shared = function() perigee.shared("runaway"):set("x", shared_tables()) end,
+  in_blocking = function() perigee.blocking("runaway.nothing", "f", shared_tables()) end,
   in_all = function() perigee.all { spin, function() end } end,
 }
 
 Runaway:rpc_method("spin", function(_, way) return ways[way]() end)
 Runaway:rpc_method("ping", function() return "pong" end)
 Runaway:rpc_notification("spin", function(_, way) ways[way]() end)
+
+local slow_text = { "string", pattern = ".-.-.-%d" }
+Runaway:rpc_method("spin_in_a_schema", { params = { { "text", slow_text } } }, function(_, text)
+  return #text
+end)
+
+Runaway:rpc_method("hold", function(_, pipe) -- no hook and no look reaches this
+  local file = io.open(pipe) -- the line that holds: until somebody writes
+  return file ~= nil
+end)
+local Held = setmetatable({}, { __gc = function()
+  local started = os.clock()
+  while os.clock() - started < 1 do end
+end })
+Runaway:rpc_method("hold_in_gc", function()
+  Held = nil
+  collectgarbage()
+  return Held == nil
+end)
 
 Runaway:rpc_method("spawn", function()
   perigee.spawn(loop_in_pcall)
