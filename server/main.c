@@ -2,6 +2,7 @@
 /* main.c -- reads the command line, starts the workers, waits for signals, stops in order. */
 #include "base/first.h"
 #include "base/hash.h"
+#include "base/locale.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/printable.h"
@@ -88,6 +89,7 @@ static void crew_main(void *arg) {
   struct crew *crew = arg;
   const struct settings *settings = &crew->control->settings;
   unsigned index = (unsigned)(crew - crew->control->crews);
+  locale_hold();
   if (settings->workers > 1) log_worker(index);
   crew->is_ok = host_open(&crew->host, index, settings, &crew->control->layer, crew->control->store,
                           crew->control->apps, &crew->error);
@@ -391,6 +393,7 @@ int main(int argc, char **argv) {
   int exit_code = 0;
   streams_secure();
   first_be_two();
+  locale_hold();
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
   signal(SIGXFSZ, SIG_IGN); /* nor would a file at its limit (ulimit -f): that write fails */
   raise_file_limit();

@@ -5,6 +5,7 @@
  * that crashed in the middle of a put does not keep the rest from being written. */
 #include "base/outlet.h"
 
+#include "base/locale.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -137,6 +138,7 @@ static void drain(struct outlet *o) {
 
 static void *outlet_main(void *arg) {
   struct outlet *o = arg;
+  locale_hold();
   do {
     while (sem_wait(&o->ready) != 0) continue;
     drain(o);

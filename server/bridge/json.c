@@ -7,6 +7,7 @@
  * byte that matter. */
 #include "bridge/json.h"
 
+#include "base/locale.h"
 #include "base/mem.h"
 #include "bridge/task.h"
 #include "wire/utf8.h"
@@ -14,9 +15,7 @@
 #include <fenv.h>
 #include <float.h>
 #include <lauxlib.h>
-#include <locale.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,26 +301,11 @@ static enum json_status scan_number(struct json_reader *r, struct number *num) {
   return JSON_OK;
 }
 
-/* The C locale, whatever the process has set: strtod and snprintf follow the decimal point of the
- * current one. Made once and kept for the life of the process. */
-static locale_t the_c_locale;
-
-static void make_c_locale(void) {
-  the_c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-  check(the_c_locale);
-}
-
-static locale_t c_locale(void) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-  pthread_once(&once, make_c_locale);
-  return the_c_locale;
-}
-
 static double exact_strtod(const char *s, size_t n) {
   char small[128], *copy = n < sizeof small ? small : mem_alloc(n + 1);
   memcpy(copy, s, n);
   copy[n] = '\0';
-  double v = strtod_l(copy, NULL, c_locale());
+  double v = strtod_l(copy, NULL, locale_c());
   if (copy != small) free(copy);
   return v;
 }
@@ -690,7 +674,7 @@ static bool reads_back(const char *text, double v) {
 static unsigned put_hard_float(char *out, double v) {
   int exponent, n = 0;
   bool is_subnormal = fabs(v) < DBL_MIN, is_power_of_two = fabs(frexp(v, &exponent)) == 0.5;
-  locale_t old = uselocale(c_locale());
+  locale_t old = uselocale(locale_c());
   for (int precision = is_subnormal ? 1 : 15; precision <= 17; precision++) {
     n = snprintf(out, NUMBER_MAX, "%.*g", precision, v);
     if (reads_back(out, v)) break;

@@ -10,6 +10,7 @@
  * two to let go frees it. */
 #include "bridge/lblocking.h"
 
+#include "base/locale.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/host.h"
@@ -232,6 +233,7 @@ static int run_body(lua_State *L) {
 
 static void on_pool(uv_work_t *work) {
   struct job *job = (struct job *)work;
+  locale_hold();
   struct blocking_state *s = state_take(job->host, job->folder);
   lua_State *L = s->L;
   const char *what;

@@ -2,6 +2,7 @@
 /* reload.c -- replaces the code of apps in all workers, or in none. */
 #include "bridge/reload.h"
 
+#include "base/locale.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/generation.h"
@@ -325,6 +326,7 @@ static void on_patience(uv_timer_t *timer) {
 
 static void read_files(uv_work_t *work) {
   struct reload *r = work->data;
+  locale_hold();
   r->read = bundle_read(r->settings->apps, r->read_error, sizeof r->read_error);
 }
 

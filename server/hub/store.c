@@ -2,6 +2,7 @@
 /* store.c -- sessions that outlive connections: one thread with a queue in front of a keeper. */
 #include "hub/store.h"
 
+#include "base/locale.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -90,6 +91,7 @@ static void answer(struct store *s) {
 static void run(void *arg) {
   struct store *s = arg;
   time_t swept = 0;
+  locale_hold();
   uv_mutex_lock(&s->lock);
   for (;;) {
     if (s->first) {
