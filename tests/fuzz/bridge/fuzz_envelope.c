@@ -9,10 +9,16 @@
 
 static struct json_scratch scratch;
 
-static bool is_json(const char *text, size_t n) {
+/* What is wrong with the text as a whole; NULL: it is JSON. */
+static const char *json_fault(const char *text, size_t n) {
   struct json_reader r;
   json_reader_init(&r, text, n, NULL, &scratch, MT);
-  return json_skip(&r) == JSON_OK && json_at_end(&r);
+  if (json_skip(&r) != JSON_OK) return r.error;
+  return json_at_end(&r) ? NULL : "more behind the value";
+}
+
+static bool is_json(const char *text, size_t n) {
+  return !json_fault(text, n);
 }
 
 static bool is_within(struct envelope_span span, const char *text, size_t n) {
@@ -76,13 +82,16 @@ static void look_at(lua_State *L, const char *text, size_t n) {
   json_reader_init(&r, text, n, NULL, &scratch, MT);
   int top = lua_gettop(L);
   enum json_status status = json_read_text(L, &r);
-  bool is_too_deep = status == JSON_MALFORMED && strcmp(r.error, "nested too deeply") == 0;
+  /* asked of the skipping, as the reading may have found a number out of range before that */
+  const char *fault = json_fault(text, n);
   if (e.bits & ENV_MALFORMED) {
     check(e.bits == ENV_MALFORMED && e.reader.error && *e.reader.error);
     check(e.reader.at >= text && e.reader.at <= text + n);
-    check(!is_json(text, n) && status != JSON_OK);
-  } else if (!is_too_deep) { /* members count from level 0, so one level more will do */
-    check(is_json(text, n) && status != JSON_MALFORMED);
+    check(fault && status != JSON_OK);
+  } else if (fault) { /* members count from level 0, so one level more will do */
+    check(strcmp(fault, "nested too deeply") == 0 && status != JSON_OK);
+  } else {
+    check(status != JSON_MALFORMED);
   }
   if (status == JSON_OK && lua_istable(L, -1) && !lua_getmetatable(L, -1)) {
     uint32_t bits = expected_bits(L, top + 1), found = e.bits;
