@@ -384,7 +384,7 @@ end
 ---@param text string
 ---@return string
 function M.without_passwords(text)
-  return (text:gsub("(://[^/@:%s]*:)[^/@%s]+@", "%1******@"))
+  return (text:gsub("(://[^/@:%s]*:)%S+@", "%1******@"))
 end
 
 --- A text that is no value of a key, for an error message: what is secret is not repeated.

@@ -74,6 +74,35 @@ function M.find_secret(name, environ)
     .. "holds it"):format(name, name, name)
 end
 
+--- Writes what is no letter, digit or one of -._~ as %XX.
+---@param text string
+---@return string
+local function percent_encode(text)
+  return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+--- A URL in which a secret stands as the user, the password or both: these are encoded, so that any byte will do.
+--- Any other text stays what it is.
+---@param text string
+---@param secrets string[]
+---@return string
+local function with_encoded_secrets(text, secrets)
+  local scheme, login, rest = text:match("^(%a[%w+.-]*://)(.*)(@[^@]*)$")
+  if not scheme then return text end
+  local is_secret = {}
+  for _, secret in ipairs(secrets) do is_secret[secret] = true end
+  local user, password = login:match("^([^:]*):(.*)$")
+  if not user then return is_secret[login] and scheme .. percent_encode(login) .. rest or text end
+  if is_secret[login] then
+    user, password = percent_encode(user), percent_encode(password)
+  else
+    if is_secret[user] then user = percent_encode(user) end
+    if is_secret[password] then password = percent_encode(password) end
+  end
+  secrets[#secrets + 1] = password ~= "" and password or nil
+  return scheme .. user .. ":" .. password .. rest
+end
+
 -- ---- the sandbox --------------------------------------------------------------------------------
 
 ---@param environ table<string, string>
@@ -236,6 +265,9 @@ function M.read(path, environ)
   if type(result) ~= "table" then
     return nil, problem(path, nil, 'must return a table of settings, such as return { max_body = "4MiB" }; '
       .. "it returns " .. (result == nil and "nothing" or "a " .. type(result)))
+  end
+  for name, value in pairs(result) do
+    if type(value) == "string" then result[name] = with_encoded_secrets(value, secrets) end
   end
   return { path = path, values = result, lines = lines_of_fields(text), secrets = secrets }
 end

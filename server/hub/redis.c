@@ -49,8 +49,8 @@ static char *copy(const char *s, size_t n) {
   return c;
 }
 
-/* %XX decoded, malloc'd; NULL when malformed. */
-static char *decode(const char *s, size_t n) {
+/* %XX decoded, malloc'd, *len bytes; NULL when malformed. */
+static char *decode(const char *s, size_t n, size_t *len) {
   char *out = mem_alloc(n + 1);
   size_t k = 0;
   for (size_t i = 0; i < n; i++) {
@@ -68,6 +68,7 @@ static char *decode(const char *s, size_t n) {
     out[k++] = (char)byte;
   }
   out[k] = '\0';
+  *len = k;
   return out;
 }
 
@@ -101,23 +102,21 @@ static bool parse_unix(const char *s, struct redis_url *u, const char **why) {
 static bool parse_login(const char *s, size_t n, struct redis_url *u) {
   const char *colon = memchr(s, ':', n);
   if (!colon) return false;
-  if (colon > s && !(u->user = decode(s, (size_t)(colon - s)))) return false;
-  u->password = decode(colon + 1, n - (size_t)(colon - s) - 1);
-  return u->password && *u->password;
+  if (colon > s && !(u->user = decode(s, (size_t)(colon - s), &u->user_len))) return false;
+  u->password = decode(colon + 1, n - (size_t)(colon - s) - 1, &u->password_len);
+  return u->password && u->password_len > 0;
 }
 
 static bool parse_tcp(const char *s, struct redis_url *u, const char **why) {
-  const char *path = strchr(s, '/'), *at = NULL;
-  size_t n = path ? (size_t)(path - s) : strlen(s);
-  for (size_t i = 0; i < n; i++)
-    if (s[i] == '@') at = s + i;
+  const char *at = strrchr(s, '@'); /* the last one: neither host nor number has any */
   if (at) {
-    *why =
-        "before the @ there is user:password, or :password; other than letters and digits as %XX";
+    *why = "before the @ there is user:password, or :password; any byte may be written as %XX, a % "
+           "must be (%25)";
     if (!parse_login(s, (size_t)(at - s), u)) return false;
-    n -= (size_t)(at + 1 - s);
     s = at + 1;
   }
+  const char *path = strchr(s, '/');
+  size_t n = path ? (size_t)(path - s) : strlen(s);
   *why = "the port is a number from 1 to 65535";
   const char *colon = NULL;
   if (n && *s == '[') {
@@ -434,7 +433,8 @@ static void greet(struct redis *r) {
   r->n_greetings = 1;
   if (u->password) {
     const char *auth[] = {"AUTH", u->user ? u->user : u->password, u->password};
-    append_words(r, u->user ? 3 : 2, auth, NULL);
+    const size_t lens[] = {4, u->user ? u->user_len : u->password_len, u->password_len};
+    append_words(r, u->user ? 3 : 2, auth, lens);
     r->n_greetings++;
   }
   if (u->db) {

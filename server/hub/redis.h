@@ -24,8 +24,9 @@ struct redis_url {
   char *host; /* owned; or the path of a Unix socket */
   bool is_unix;
   unsigned port, db;
-  char *user, *password; /* owned, or NULL */
-  char *shown;           /* owned: the URL without its password, for people */
+  char *user, *password; /* owned, or NULL; may hold any byte */
+  size_t user_len, password_len;
+  char *shown; /* owned: the URL without its password, for people */
 };
 
 /* redis://[user:password@]host[:port][/db], unix:/path[?db=N]. False with a static reason. */

@@ -94,9 +94,11 @@ static void drop_link(struct keeper *k) {
   k->link = NULL;
 }
 
-/* Sends one command and waits. NULL, with *error malloc'd, when there is no good reply. */
-static redisReply *ask(struct keeper *k, int n, const char **words, char **error) {
-  redisReply *reply = redisCommandArgv(k->link, n, words, NULL);
+/* Sends one command and waits; lens NULL: its words are C strings. NULL, with *error malloc'd, when
+ * there is no good reply. */
+static redisReply *ask(struct keeper *k, int n, const char **words, const size_t *lens,
+                       char **error) {
+  redisReply *reply = redisCommandArgv(k->link, n, words, lens);
   if (reply && reply->type != REDIS_REPLY_ERROR) return reply;
   k->is_refused = reply != NULL;
   *error = mem_strdup(reply ? reply->str : k->link->errstr);
@@ -104,8 +106,8 @@ static redisReply *ask(struct keeper *k, int n, const char **words, char **error
   return NULL;
 }
 
-static bool tell(struct keeper *k, int n, const char **words, char **error) {
-  redisReply *reply = ask(k, n, words, error);
+static bool tell(struct keeper *k, int n, const char **words, const size_t *lens, char **error) {
+  redisReply *reply = ask(k, n, words, lens, error);
   if (reply) freeReplyObject(reply);
   return reply != NULL;
 }
@@ -113,16 +115,15 @@ static bool tell(struct keeper *k, int n, const char **words, char **error) {
 static bool greet(struct keeper *k, char **error) {
   const struct redis_url *u = &k->url;
   char db[16];
-  const char *auth[3] = {"AUTH"}, *select[] = {"SELECT", db};
-  int n = 1;
-  if (u->user) auth[n++] = u->user;
-  if (u->password) auth[n++] = u->password;
-  if (u->password && !tell(k, n, auth, error)) return false;
+  const char *auth[] = {"AUTH", u->user ? u->user : u->password, u->password};
+  const size_t lens[] = {4, u->user ? u->user_len : u->password_len, u->password_len};
+  const char *select[] = {"SELECT", db};
+  if (u->password && !tell(k, u->user ? 3 : 2, auth, lens, error)) return false;
   snprintf(db, sizeof db, "%u", u->db);
-  if (u->db && !tell(k, 2, select, error)) return false;
+  if (u->db && !tell(k, 2, select, NULL, error)) return false;
   for (int i = 0; i < SCRIPTS; i++) {
     const char *load[] = {"SCRIPT", "LOAD", scripts[i]};
-    redisReply *reply = ask(k, 3, load, error);
+    redisReply *reply = ask(k, 3, load, NULL, error);
     if (!reply) return false;
     snprintf(k->sha[i], sizeof k->sha[i], "%s", reply->str ? reply->str : "");
     freeReplyObject(reply);
@@ -194,7 +195,7 @@ static bool connect_link(struct keeper *k, char **error) {
   *error = NULL;
   k->is_refused = false;
   if (k->link && (now - k->used > IDLE_SECONDS || now < k->used)) {
-    if (!tell(k, 1, ping, error)) { /* it was cut meanwhile: a new one may work */
+    if (!tell(k, 1, ping, NULL, error)) { /* it was cut meanwhile: a new one may work */
       free(*error);
       *error = NULL;
       drop_link(k);

@@ -13,7 +13,7 @@ import pytest
 
 from cluster import settle, started, until_whole
 from redis_server import Proxy, Redis
-from server import apps_folder, run, until
+from server import APPS, apps_folder, run, until
 from wire import RpcError, WebSocket, call_text, fetch, post
 
 UNAVAILABLE = -32006
@@ -361,6 +361,31 @@ def test_passwords(folder, redis, serve):
             assert ws.call("shared", "incr", "k") == 1
         assert "secret" not in server.log
     refused(f"redis://:secret%20word@127.0.0.1:{one.port}/16", "DB index")
+
+
+RECIPE = """return {
+  layer = "redis://:" .. secret "REDIS_PASSWORD" .. "@127.0.0.1:%d/1",
+  sessions = "redis://:" .. secret "REDIS_PASSWORD" .. "@127.0.0.1:%d/2",
+}
+"""
+
+
+@pytest.mark.parametrize("password", [
+    b"Ab/Cd+Ef==", b"50%25off", b"%", b"a@b:c?d#e[f", b" ", "p\u00e4ss".encode(), b"a\0b",
+    bytes(set(range(256)) - {10, 13})], ids=ascii)
+def test_any_password_by_the_recipe(folder, redis, serve, password):
+    """As the guide has it: a secret in the URL of perigee.conf.lua, for the layer and the sessions."""
+    one = redis()
+    one.command("CONFIG", "SET", "requirepass", password)
+    (folder / "apps" / "visits").symlink_to(APPS / "visits")
+    (folder / "perigee.conf.lua").write_text(RECIPE % (one.port, one.port))
+    (folder / "password").write_bytes(password + b"\n")
+    server = serve(folder / "apps", cwd=folder, env={"REDIS_PASSWORD_FILE": str(folder / "password")})
+    with WebSocket(server, "/cluster") as ws:
+        assert ws.call("shared", "incr", "k") == 1
+    with WebSocket(server, "/visits") as ws:
+        ws.call("set", "k", "v")
+        assert ws.call("get", "k") == "v"
 
 
 def test_unix_sockets(serve, redis):

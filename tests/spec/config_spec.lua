@@ -272,6 +272,37 @@ return {
     assert.equal("redis://u:******@h/0", settings.masked(found, "redis://u:p%w@h/0"))
   end)
 
+  it("takes a secret as user or password of a URL, whatever bytes it has", function()
+    local function layer(text, environ)
+      local file = "return { layer = " .. text .. " }"
+      local found, problems = resolve({ ["perigee.conf.lua"] = file }, { environ = environ })
+      assert.is_truthy(found, problems and problems[1].message)
+      rig.lacks(environ.P, settings.masked(found, found.values.layer))
+      return found.values.layer, found
+    end
+    local recipe = '"redis://:" .. secret "P" .. "@h:1/2"'
+    assert.equal("redis://:plain-._~@h:1/2", layer(recipe, { P = "plain-._~" }))
+    assert.equal("redis://:Ab%2FCd%2BEf%3D%3D@h:1/2", layer(recipe, { P = "Ab/Cd+Ef==" }))
+    assert.equal("redis://:50%2525off@h:1/2", layer(recipe, { P = "50%25off" }))
+    assert.equal("redis://:%40%3A%2F%3F%23%5B%20%C3%A9%0A@h:1/2", layer(recipe, { P = "@:/?#[ é\n" }))
+    assert.equal("redis://me:a%3Ab@h", layer('"redis://me:" .. secret "P" .. "@h"', { P = "a:b" }))
+    assert.equal("redis://m%2Fe:a%2Fb@h", layer('"redis://" .. secret "U" .. ":" .. secret "P" .. "@h"',
+      { U = "m/e", P = "a/b" }))
+    assert.equal("redis://me:a%2Fb@h", layer('"redis://" .. secret "P" .. "@h"', { P = "me:a/b" }))
+    local all = {}
+    for i = 1, 255 do all[i] = string.char(i) end
+    local encoded = layer(recipe, { P = table.concat(all) }):match("^redis://:(.*)@h:1/2$")
+    assert.equal(table.concat(all), (encoded:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end)))
+    -- what is no login of a URL, and a URL that is a secret as a whole, stay what they are
+    assert.equal("redis://:a%2Fb@h", layer('secret "P"', { P = "redis://:a%2Fb@h" }))
+    assert.equal("unix:/run/a/b", layer('"unix:/run/" .. secret "P"', { P = "a/b" }))
+    assert.equal("redis://h:7/1", layer('"redis://" .. secret "P"', { P = "h:7/1" }))
+  end)
+
+  it("hides a password whatever it holds", function()
+    assert.equal("x redis://me:******@h/0 y", config.without_passwords("x redis://me:a/b@c:d%2@h/0 y"))
+  end)
+
   it("does not repeat secrets and passwords in what it says of them", function()
     local one = problem('return {\n  secret = "too short a key",\n}')
     rig.lacks("short a key", one.message .. (one.excerpt or ""))

@@ -28,6 +28,9 @@ static void urls_are_read(void **state) {
       {"redis://:pass@h:65535", "h", NULL, "pass", "redis://h:65535/0", 65535, 0, false},
       {"redis://me:a%3Ab%40c%2F@h", "h", "me", "a:b@c/", "redis://me@h:6379/0", 6379, 0, false},
       {"redis://me:p@ss@h", "h", "me", "p@ss", "redis://me@h:6379/0", 6379, 0, false},
+      {"redis://:Ab/Cd+Ef==@h:1/2", "h", NULL, "Ab/Cd+Ef==", "redis://h:1/2", 1, 2, false},
+      {"redis://:/@?#[:@[::1]/2", "::1", NULL, "/@?#[:", "redis://[::1]:6379/2", 6379, 2, false},
+      {"redis://me:50%2525off@h", "h", "me", "50%25off", "redis://me@h:6379/0", 6379, 0, false},
       {"unix:/run/redis.sock", "/run/redis.sock", NULL, NULL, "unix:/run/redis.sock?db=0", 0, 0,
        true},
       {"unix:/r?db=3", "/r", NULL, NULL, "unix:/r?db=3", 0, 3, true},
@@ -40,11 +43,32 @@ static void urls_are_read(void **state) {
     assert_string_equal(u.shown, good[i].shown);
     assert_string_equal(u.user ? u.user : "-", good[i].user ? good[i].user : "-");
     assert_string_equal(u.password ? u.password : "-", good[i].password ? good[i].password : "-");
+    assert_int_equal(u.password_len, u.password ? strlen(u.password) : 0);
+    assert_int_equal(u.user_len, u.user ? strlen(u.user) : 0);
     assert_int_equal(u.port, good[i].port);
     assert_int_equal(u.db, good[i].db);
     assert_int_equal(u.is_unix, good[i].is_unix);
     redis_url_free(&u);
   }
+}
+
+static void a_login_holds_any_byte(void **state) {
+  (void)state;
+  struct redis_url u;
+  const char *why;
+  char text[2000] = "redis://";
+  for (int part = 0; part < 2; part++) {
+    for (int i = 0; i < 256; i++) sprintf(text + strlen(text), "%%%02x", i);
+    strcat(text, part ? "@h" : ":");
+  }
+  assert_true(redis_url_parse(text, &u, &why));
+  assert_int_equal(u.user_len, 256);
+  assert_int_equal(u.password_len, 256);
+  for (int i = 0; i < 256; i++) {
+    assert_int_equal((unsigned char)u.user[i], i);
+    assert_int_equal((unsigned char)u.password[i], i);
+  }
+  redis_url_free(&u);
 }
 
 static void what_is_no_url_is_refused(void **state) {
@@ -410,6 +434,19 @@ static void closing_between_two_addresses_leaves_nothing(void **state) {
   fill(&holes[0]); /* part() closes it */
 }
 
+static void a_password_is_sent_with_all_its_bytes(void **state) {
+  (void)state;
+  meet(":a%00%0d%0ab@");
+  char heard[40] = {0};
+  ssize_t n = 0;
+  while (n < 25) {
+    uv_run(&loop, UV_RUN_NOWAIT);
+    ssize_t k = read(peer, heard + n, (size_t)(25 - n));
+    if (k > 0) n += k;
+  }
+  assert_memory_equal(heard, "*2\r\n$4\r\nAUTH\r\n$5\r\na\0\r\nb", 23);
+}
+
 static void replies_come_in_order(void **state) {
   (void)state;
   greet();
@@ -515,6 +552,7 @@ static void too_much_that_is_unsent_is_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(urls_are_read),
+      cmocka_unit_test(a_login_holds_any_byte),
       cmocka_unit_test(what_is_no_url_is_refused),
       cmocka_unit_test_teardown(it_greets_and_is_ready_then, part),
       cmocka_unit_test_teardown(addresses_that_refuse_are_passed_over, part),
@@ -525,6 +563,7 @@ int main(void) {
       cmocka_unit_test_teardown(a_refusal_is_for_all_addresses, part),
       cmocka_unit_test_teardown(after_a_loss_all_addresses_are_tried_again, part),
       cmocka_unit_test_teardown(closing_between_two_addresses_leaves_nothing, part),
+      cmocka_unit_test_teardown(a_password_is_sent_with_all_its_bytes, part),
       cmocka_unit_test_teardown(replies_come_in_order, part),
       cmocka_unit_test_teardown(commands_under_way_are_answered_with_nothing, part),
       cmocka_unit_test_teardown(a_refusal_is_told_as_one, part),
