@@ -107,10 +107,17 @@ static void preflight(struct conn *conn, const struct http_request *r) {
   http_answer_text(conn, &answer, NULL);
 }
 
-static void refuse_method(struct conn *conn, const struct route *route) {
-  char line[ROUTES_ALLOW_MAX + 32], allow[ROUTES_ALLOW_MAX];
+enum { ALLOW_LINE_MAX = ROUTES_ALLOW_MAX + 32 };
+
+static void allow_line(const struct route *route, char out[static ALLOW_LINE_MAX]) {
+  char allow[ROUTES_ALLOW_MAX];
   routes_allow(route, allow);
-  snprintf(line, sizeof line, "Allow: %s, OPTIONS\r\n", allow);
+  snprintf(out, ALLOW_LINE_MAX, "Allow: %s, OPTIONS\r\n", allow);
+}
+
+static void refuse_method(struct conn *conn, const struct route *route) {
+  char line[ALLOW_LINE_MAX];
+  allow_line(route, line);
   refuse_with(conn, 405, line, NULL);
 }
 
@@ -168,13 +175,6 @@ static uint64_t head_of_handshake(struct conn *conn, struct consumer *c,
   return 0;
 }
 
-static void redirect(struct conn *conn, const char *to) {
-  char line[1100];
-  int n = snprintf(line, sizeof line, "Location: %s\r\n", to);
-  struct http_answer answer = {.status = 302, PLAIN_TEXT, .extra = line, .extra_len = (size_t)n};
-  http_answer_text(conn, &answer, "");
-}
-
 static uint64_t head_of_plain(struct conn *conn, const struct route *route,
                               const struct http_request *r) {
   struct peer *p = peer_of(conn);
@@ -183,6 +183,32 @@ static uint64_t head_of_plain(struct conn *conn, const struct route *route,
   p->is_plain = true;
   p->has_origin = http_find(r, "origin") != NULL;
   return route->web->body;
+}
+
+/* A file is read, and nothing else is done to it; or refuses. */
+static bool may_have_file(struct conn *conn, const struct http_request *r) {
+  if (r->method != HTTP_GET && r->method != HTTP_HEAD)
+    refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
+  else if (r->content_length || r->is_chunked)
+    refuse(conn, 413, "a file is asked for without a body");
+  else
+    return true;
+  return false;
+}
+
+/* Leads to the page of a public folder whose path was asked for without the slash behind it. route:
+ * what else is at that path, or NULL. False: nothing was asked for that a page could answer. */
+static bool answer_folder(struct conn *conn, const struct http_request *r,
+                          const struct route *route) {
+  char line[ALLOW_LINE_MAX];
+  struct peer *p = peer_of(conn);
+  const struct public_folder *f =
+      routes_folder_below(host_of_conn(conn)->routes, http_text(r, r->path), r->path.len);
+  if (!f || (r->method != HTTP_GET && r->method != HTTP_HEAD)) return false;
+  p->consumer = NULL; /* it is not asked */
+  if (route) allow_line(route, line);
+  if (may_have_file(conn, r)) files_answer_folder(conn, f->dir, route ? line : NULL, &p->transfer);
+  return true;
 }
 
 /* A consumer, handlers of plain HTTP or both are at this path. */
@@ -197,15 +223,8 @@ static uint64_t head_of_route(struct conn *conn, const struct route *route,
     preflight(conn, r);
     return 0;
   }
-  if (c && (r->method == HTTP_GET || r->method == HTTP_HEAD)) {
-    /* a person typed the path of an app that has a page */
-    const struct public_folder *f =
-        routes_folder_below(host_of_conn(conn)->routes, http_text(r, r->path), r->path.len);
-    if (f && strlen(f->prefix) < 1000) {
-      redirect(conn, f->prefix);
-      return 0;
-    }
-  }
+  /* a person typed the path of an app that has a page */
+  if (c && answer_folder(conn, r, route)) return 0;
   refuse_method(conn, route);
   return 0;
 }
@@ -305,22 +324,13 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   }
   if (route.consumer || route.web) return head_of_route(conn, &route, r);
   if (route.folder) {
-    if (r->method != HTTP_GET && r->method != HTTP_HEAD)
-      refuse_with(conn, 405, "Allow: GET, HEAD\r\n", NULL);
-    else if (r->content_length || r->is_chunked)
-      refuse(conn, 413, "a file is asked for without a body");
-    else
+    if (may_have_file(conn, r))
       files_answer(conn, route.folder->dir, route.file, h->settings->is_dev ? live : NULL,
                    &peer_of(conn)->transfer);
     free(route.file);
     return 0;
   }
-  const struct public_folder *f =
-      routes_folder_below(h->routes, http_text(r, r->path), r->path.len);
-  if (f && (r->method == HTTP_GET || r->method == HTTP_HEAD) && strlen(f->prefix) < 1000)
-    redirect(conn, f->prefix);
-  else
-    refuse(conn, 404, NULL);
+  if (!answer_folder(conn, r, NULL)) refuse(conn, 404, NULL);
   return 0;
 }
 

@@ -39,6 +39,7 @@ struct transfer {
   char *dir, *name;       /* owned; for the first step */
   const char *tail;       /* what follows HTML, all of which then is sent as it is; or NULL */
   char *range, *if_range; /* owned: the fields of the request, or NULL */
+  char *allow;            /* owned: header line for 405 when there is nothing, or NULL */
   int fd;                 /* -1: not open */
   int error;              /* errno of the step, 0: none */
   uint64_t size;          /* of the file */
@@ -51,6 +52,8 @@ struct transfer {
   bool accepts_gzip;   /* and the client takes it */
   bool is_gzip;        /* the .gz beside it is sent */
   bool is_fingerprint; /* its name changes with its content */
+  bool is_probe;       /* the folder itself was asked for, without the slash: is there a page? */
+  bool is_moved;       /* there is, at the path with a slash behind it */
   bool is_working;     /* on the pool */
   bool is_started;     /* the head is out */
 };
@@ -140,6 +143,19 @@ static bool is_unchanged(const struct transfer *t, time_t modified) {
   return strcmp(t->if_range, t->modified) == 0 && time(NULL) - modified > 1;
 }
 
+/* Is there a page in the folder of that name? */
+static bool has_page(const struct transfer *t) {
+  struct stat st;
+  size_t n = strlen(t->name) + sizeof "/index.html";
+  char *name = mem_alloc(n);
+  snprintf(name, n, "%s/index.html", t->name);
+  int fd = open_beneath(t->dir, name);
+  free(name);
+  bool is_page = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+  if (fd >= 0) close(fd);
+  return is_page;
+}
+
 static void open_file(struct transfer *t) {
   struct stat st;
   t->fd = open_beneath(t->dir, t->name);
@@ -147,6 +163,8 @@ static void open_file(struct transfer *t) {
     t->error = errno ? errno : EIO;
     return;
   }
+  t->is_moved = S_ISDIR(st.st_mode) ? has_page(t) : t->is_probe && S_ISREG(st.st_mode);
+  if (t->is_moved) return;
   if (!S_ISREG(st.st_mode)) {
     t->error = ENOENT;
     return;
@@ -174,7 +192,7 @@ static void on_pool(uv_work_t *work) {
   struct transfer *t = (struct transfer *)work;
   t->error = 0;
   if (t->fd < 0) open_file(t);
-  if (!t->error) read_piece(t);
+  if (!t->error && !t->is_moved) read_piece(t);
 }
 
 /* ---- on the loop ----------------------------------------------------------------------------- */
@@ -187,6 +205,7 @@ static void transfer_free(struct transfer *t) {
   free(t->name);
   free(t->range);
   free(t->if_range);
+  free(t->allow);
   free(t);
 }
 
@@ -197,13 +216,40 @@ static void step(struct transfer *t) {
   check(uv_queue_work(&t->worker->loop, &t->work, on_pool, on_worked) == 0);
 }
 
+static bool is_missing(int error) {
+  return error == ENOENT || error == ENOTDIR || error == EXDEV || error == ELOOP ||
+         error == ENAMETOOLONG || error == EISDIR;
+}
+
 static void answer_error(struct conn *conn, int error) {
-  bool is_missing = error == ENOENT || error == ENOTDIR || error == EXDEV || error == ELOOP ||
-                    error == ENAMETOOLONG || error == EISDIR;
+  bool is_not_there = is_missing(error);
   struct http_answer answer = {
-      .status = is_missing ? 404 : 500, .type = "text/plain; charset=utf-8", .type_len = 25};
-  http_refused(conn, answer.status, is_missing ? NULL : "the file cannot be read");
-  http_answer_text(conn, &answer, is_missing ? "404 Not Found\n" : "500 Internal Server Error\n");
+      .status = is_not_there ? 404 : 500, .type = "text/plain; charset=utf-8", .type_len = 25};
+  http_refused(conn, answer.status, is_not_there ? NULL : "the file cannot be read");
+  http_answer_text(conn, &answer, is_not_there ? "404 Not Found\n" : "500 Internal Server Error\n");
+}
+
+/* The path with a slash behind it, and the query it came with: what the page links to is below. */
+static void answer_moved(struct conn *conn) {
+  const struct http_request *r = http_request_of(conn);
+  size_t room = r->path.len + r->query.len + sizeof "Location: /?\r\n";
+  char *line = mem_alloc(room);
+  int n = snprintf(line, room, "Location: %.*s/%s%.*s\r\n", (int)r->path.len, http_text(r, r->path),
+                   r->query.len ? "?" : "", (int)r->query.len, http_text(r, r->query));
+  struct http_answer answer = {.status = 302, .extra = line, .extra_len = (size_t)n};
+  http_answer_text(conn, &answer, "");
+  free(line);
+}
+
+/* There is no page, and something else than GET could be asked here. */
+static void answer_not_allowed(struct conn *conn, const char *allow) {
+  struct http_answer answer = {.status = 405,
+                               .type = "text/plain; charset=utf-8",
+                               .type_len = 25,
+                               .extra = allow,
+                               .extra_len = strlen(allow)};
+  http_refused(conn, answer.status, NULL);
+  http_answer_text(conn, &answer, "405 Method Not Allowed\n");
 }
 
 /* All of the file is sent. */
@@ -290,11 +336,15 @@ static void on_worked(uv_work_t *work, int status) {
     transfer_free(t);
     return;
   }
-  if (t->error) {
+  if (t->error || t->is_moved) {
     *t->slot = NULL; /* closing would abandon us, and free what is freed below */
     t->slot = NULL;
     if (t->is_started)
       conn_close(conn, "a file changed while it was sent");
+    else if (t->is_moved)
+      answer_moved(conn);
+    else if (t->allow && is_missing(t->error))
+      answer_not_allowed(conn, t->allow);
     else
       answer_error(conn, t->error);
     transfer_free(t);
@@ -343,17 +393,31 @@ static void read_wishes(struct transfer *t, const struct http_request *r) {
   }
 }
 
-void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
-                  struct transfer **slot) {
-  size_t n = strlen(name);
+static struct transfer *new_transfer(struct conn *conn, const char *dir, struct transfer **slot) {
   struct transfer *t = mem_zalloc(sizeof *t);
   t->worker = conn->worker;
   t->conn = conn_id(conn);
   t->slot = slot;
   t->dir = mem_strdup(dir);
-  t->tail = tail;
   t->fd = -1;
   *slot = t;
+  return t;
+}
+
+void files_answer_folder(struct conn *conn, const char *dir, const char *allow,
+                         struct transfer **slot) {
+  struct transfer *t = new_transfer(conn, dir, slot);
+  t->name = mem_strdup("index.html");
+  t->allow = allow ? mem_strdup(allow) : NULL;
+  t->is_probe = true;
+  step(t);
+}
+
+void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
+                  struct transfer **slot) {
+  size_t n = strlen(name);
+  struct transfer *t = new_transfer(conn, dir, slot);
+  t->tail = tail;
   if (n == 0 || name[n - 1] == '/') {
     t->name = mem_alloc(n + sizeof "index.html");
     memcpy(t->name, name, n);

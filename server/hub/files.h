@@ -20,6 +20,12 @@ struct transfer;
 void files_answer(struct conn *conn, const char *dir, const char *name, const char *tail,
                   struct transfer **slot);
 
+/* Answers a request for the path of dir itself, without the slash behind it: 302 to there, with the
+ * query, when there is a page; else 405 with the header line `allow`, or, when that is NULL, 404.
+ * Folders within, whose path is asked for so, are answered likewise by files_answer. */
+void files_answer_folder(struct conn *conn, const char *dir, const char *allow,
+                         struct transfer **slot);
+
 /* There is room for the next piece. */
 void files_drained(struct transfer *transfer);
 

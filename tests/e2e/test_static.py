@@ -42,6 +42,14 @@ def site(tmp_path_factory):
         "site/public/CODE.LUA": SECRET,
         "site/public/sub/code.lua": SECRET,
         "secret.txt": SECRET,
+        # nothing at its path but a folder, which has a page only further below
+        "plain/init.lua": 'return require "perigee".consumer { path = "/elsewhere" }',
+        "plain/public/file.txt": "file",
+        "plain/public/deep/er/index.html": "<!doctype html>",
+        "plain/public/odd/index.html/file.txt": "a folder of that name is no page",
+        # a consumer, and a folder without a page
+        "odd/init.lua": 'return require "perigee".consumer {}',
+        "odd/public/file.txt": "file",
     })
     (where / "outside.txt").write_bytes(SECRET)
     (where / "outside").mkdir()
@@ -112,7 +120,36 @@ def test_head(site):
         assert http.ask(get("/site/plain.txt")).body == b"plain\n"
 
 
-@pytest.mark.parametrize("target", ["/site/missing", "/site/sub", "/site/sub/missing.txt", "/site/missing/", "/site/plain.txt/",
+@pytest.mark.parametrize("target, location", [
+    ("/site", "/site/"), ("/site?", "/site/"), ("/site?room=7&a=%20", "/site/?room=7&a=%20"), ("/site?a?b", "/site/?a?b"),
+    ("/site/sub", "/site/sub/"), ("/site/sub?x=1", "/site/sub/?x=1"), ("/site/s%75b?x=1", "/site/s%75b/?x=1"),
+    ("http://127.0.0.1/site/sub?x=1", "/site/sub/?x=1"), ("/site?" + "q" * 8000, "/site/?" + "q" * 8000),
+    ("/plain/deep/er?x", "/plain/deep/er/?x"),
+])
+def test_a_folder_leads_to_its_page(site, target, location):
+    with Http(site) as http:
+        for method in ["GET", "HEAD", "GET"]:  # on one connection
+            response = http.ask(get(target, method=method), method)
+            assert (response.status, response["Location"], response.body) == (302, location, b"")
+        page = http.ask(get(location))
+        assert page.status == 200 and page["Content-Type"] == "text/html; charset=utf-8"
+    refused = fetch(site, request("GET", target, [("Content-Type", "text/plain")], body=b"x"))
+    assert refused.status == 413
+
+
+@pytest.mark.parametrize("target, status, allow", [
+    ("/plain", 404, None), ("/plain?x", 404, None), ("/plain/deep", 404, None), ("/plain/deep?x", 404, None),
+    ("/odd", 405, "POST, OPTIONS"), ("/odd?x", 405, "POST, OPTIONS"), ("/plain/odd", 404, None), ("/plain/file.txt/", 404, None),
+])
+def test_a_folder_without_a_page_leads_nowhere(site, target, status, allow):
+    with Http(site) as http:
+        for method in ["GET", "HEAD", "GET"]:
+            response = http.ask(get(target, method=method), method)
+            assert (response.status, response["Allow"], response["Location"]) == (status, allow, None)
+    assert fetch(site, post("/odd", call_text("none"))).json()["error"]["code"] == -32601
+
+
+@pytest.mark.parametrize("target", ["/site/missing", "/site/sub/missing.txt", "/site/missing/", "/site/plain.txt/",
                                     "/site/plain.txt/x", "/site/fifo", "/site/link-loop", "/site/link-dangling", "/sit/", "/sitee/",
                                     "/site/" + "a" * 300, "/site/" + "a/" * 2000, "/site/v1.2/", "/site/%"])
 def test_not_found(site, target):
