@@ -273,7 +273,9 @@ static bool reserve_ports(struct control *c) {
   for (unsigned i = 0; i < s->n_listen; i++) {
     c->ports[i] = s->listen[i].port;
     if (c->n == 1) continue;
-    int code = listener_reserve(s->listen[i].address, &c->ports[i], &c->reserved[c->n_reserved]);
+    int code =
+        listener_reserve(s->listen[i].address, &c->ports[i],
+                         s->listen[i].is_v6_only ? LISTEN_V6_ONLY : 0, &c->reserved[c->n_reserved]);
     if (code == 0) {
       c->n_reserved++;
       continue;

@@ -8,7 +8,7 @@ local M = {}
 ---@class perigee.Key
 ---@field name string "max_body" is --max-body, PERIGEE_MAX_BODY, and max_body in perigee.conf.lua
 ---@field type "string"|"path"|"boolean"|"integer"|"size"|"duration"|"choice"|"addresses"|"networks"|"workers"|"layer"
----|"sessions"|"cookie"|"secret"
+---|"sessions"|"cookie"|"secret"|"hosts"
 ---@field default any
 ---@field doc string
 ---@field choices? string[]
@@ -37,6 +37,8 @@ M.keys = {
   { name = "proxy_headers", type = "choice", choices = { "auto", "x-forwarded", "forwarded" },
     default = "auto", section = "What is served",
     doc = "What trusted proxies write: X-Forwarded-For, -Proto, -Host, or Forwarded." },
+  { name = "hosts", type = "hosts", default = {}, section = "What is served",
+    doc = "Names that are answered to, .NAME with all below it; none: any, in perigee dev only this machine's." },
   { name = "workers", type = "workers", default = 1, min = 1, max = 64, section = "Scale",
     doc = "Threads that serve, each with a Lua state of its own; auto: one per core." },
   { name = "layer", type = "layer", default = "memory", section = "Scale",
@@ -177,8 +179,14 @@ local function parse_network(text)
   return core.is_network(text) and text or nil
 end
 
+---@param text string
+---@return string? host
+local function parse_host(text)
+  return core.is_host(text) and not text:find("[^%w._:%[%]-]") and text or nil -- no '*': that is `none`
+end
+
 --- Types whose values are lists, and how an item is read.
-local items = { addresses = parse_address, networks = parse_network }
+local items = { addresses = parse_address, networks = parse_network, hosts = parse_host }
 
 --- May it be given several times?
 ---@param key perigee.Key
@@ -220,6 +228,9 @@ local types = {
   end },
   networks = { "an address or network, such as 127.0.0.1, 10.0.0.0/8 or 2001:db8::/32", function(text)
     return text == "none" and {} or list_of(parse_network)(text)
+  end },
+  hosts = { "a name such as app.example, .example for all below it, or an address, without a port", function(text)
+    return text == "none" and {} or list_of(parse_host)(text)
   end },
   integer = { "a whole number", function(text) return math.tointeger(tonumber(text:match("^%d+$"))) end },
   workers = { "auto or a whole number", function(text)
@@ -372,7 +383,7 @@ function M.show(key, value)
     local words = {}
     for i, at in ipairs(value) do words[i] = M.show_address(at) end
     return #words > 0 and table.concat(words, " ") or "none"
-  elseif key.type == "networks" then
+  elseif M.is_list(key) then
     return #value > 0 and table.concat(value, " ") or "none"
   elseif type(value) == "number" then
     return M.show_number(key, value)
@@ -397,7 +408,7 @@ end
 
 local placeholders = { string = "TEXT", path = "DIR", integer = "N", workers = "N|auto", layer = "URL", size = "SIZE",
   sessions = "STORE", cookie = "NAME", secret = "TEXT", duration = "TIME",
-  addresses = "ADDR:PORT", networks = "NETWORK" }
+  addresses = "ADDR:PORT", networks = "NETWORK", hosts = "NAME" }
 
 --- What stands for a value in help: "SIZE", "text|json"; nil for a switch.
 ---@param key perigee.Key

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "bridge/access.h"
 #include "bridge/call.h"
 #include "bridge/client.h"
 #include "bridge/cors.h"
@@ -22,7 +23,6 @@
 #include "bridge/routes.h"
 #include "bridge/web.h"
 #include "hub/files.h"
-#include "wire/authority.h"
 #include "wire/handshake.h"
 #include "wire/utf8.h"
 
@@ -53,6 +53,16 @@ static void refuse_with(struct conn *conn, unsigned status, const char *line, co
 
 static void refuse(struct conn *conn, unsigned status, const char *why) {
   refuse_with(conn, status, NULL, why);
+}
+
+/* A Host that this server does not answer to. */
+static void refuse_host(struct conn *conn, const struct http_request *r) {
+  char why[220];
+  snprintf(
+      why, sizeof why,
+      "this server does not answer to %.*s: ask for localhost, or name it in the setting hosts",
+      (int)(r->host.len < 100 ? r->host.len : 100), http_text(r, r->host));
+  refuse(conn, 421, why);
 }
 
 /* ---- origins --------------------------------------------------------------------------------- */
@@ -233,31 +243,6 @@ static bool is_path(const struct http_request *r, const char *path) {
   return r->path.len == strlen(path) && memcmp(http_text(r, r->path), path, r->path.len) == 0;
 }
 
-/* Counters are for the operator: only for who sits on the same machine and was not forwarded. */
-static bool is_local(struct conn *conn, const struct http_request *r) {
-  char address[64];
-  unsigned port;
-  if (http_find(r, "x-forwarded-for") || http_find(r, "forwarded") ||
-      http_find(r, "x-forwarded-host") || http_find(r, "x-forwarded-proto"))
-    return false;
-  if (!conn_peer(conn, address, sizeof address, &port)) return false;
-  return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
-}
-
-/* The inspector shows everything and asks nobody who they are, so it is for this machine alone: by
- * the peer's address, by the name it was asked for (a page elsewhere whose name suddenly leads to
- * 127.0.0.1 still says its own in Host), and by the page's origin, which check_origin compares with
- * that name. Outside of dev it also has a port of its own. Whoever may not see it cannot tell it
- * from what does not exist. */
-static bool may_inspect(struct conn *conn, const struct http_request *r) {
-  const struct host *h = host_of_conn(conn);
-  if (!h->inspector || !is_local(conn, r)) return false;
-  if (!h->settings->is_dev && (!h->admin_port || conn_local_port(conn) != h->admin_port))
-    return false;
-  struct authority at;
-  return authority_parse(http_text(r, r->host), r->host.len, &at) && authority_is_loopback(&at);
-}
-
 static void answer_health(struct conn *conn) {
   bool is_draining = conn->worker->is_draining;
   struct http_answer answer = {.status = is_draining ? 503 : 200, PLAIN_TEXT};
@@ -280,13 +265,13 @@ static bool answer_own(struct conn *conn, const struct http_request *r) {
   struct host *h = host_of_conn(conn);
   bool is_health = is_path(r, "/-/health"), is_metrics = is_path(r, "/-/metrics");
   const struct embedded_file *page = pages_find(http_text(r, r->path), r->path.len);
-  if (handshake_is_wanted(r) && is_path(r, "/-/inspector") && may_inspect(conn, r)) {
+  if (handshake_is_wanted(r) && is_path(r, "/-/inspector") && access_may_inspect(conn, r)) {
     peer_of(conn)->consumer = h->inspector;
     head_of_handshake(conn, h->inspector, r);
     return true;
   }
-  if (is_metrics && !is_local(conn, r)) return false;
-  if (page && pages_is_private(page) && !may_inspect(conn, r)) return false;
+  if (is_metrics && !access_is_local(conn, r)) return false;
+  if (page && pages_is_private(page) && !access_may_inspect(conn, r)) return false;
   if (page && pages_is_for_dev(page) && !h->settings->is_dev) return false;
   if (!is_health && !is_metrics && !page) return false;
   if (r->method != HTTP_GET && r->method != HTTP_HEAD)
@@ -310,6 +295,10 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   peer_of(conn)->is_plain = false;
   peer_of(conn)->requests++;
   drop_answer_lines(peer_of(conn));
+  if (!access_names_us(conn, r)) {
+    refuse_host(conn, r);
+    return 0;
+  }
   if (is_path(r, "*")) { /* OPTIONS * */
     struct http_answer answer = {
         .status = 204, .extra = "Allow: GET, HEAD, POST, OPTIONS\r\n", .extra_len = 33};

@@ -171,14 +171,16 @@ char *host_listen_error(const struct listen_address *at, int code, const char *f
 bool host_listen(struct host *h, unsigned *ports, char **error) {
   const struct settings *s = h->settings;
   for (unsigned i = 0; i < s->n_listen; i++) {
-    int code = listener_open(&h->worker, s->listen[i].address, &ports[i], s->workers > 1);
+    unsigned flags =
+        (s->workers > 1 ? LISTEN_SHARED : 0) | (s->listen[i].is_v6_only ? LISTEN_V6_ONLY : 0);
+    int code = listener_open(&h->worker, s->listen[i].address, &ports[i], flags);
     if (code == 0) continue;
     *error = host_listen_error(&s->listen[i], code, "--listen");
     return false;
   }
   if (!s->admin.address || h->worker.index > 0) return true;
   h->admin_port = s->admin.port;
-  int code = listener_open(&h->worker, s->admin.address, &h->admin_port, false);
+  int code = listener_open(&h->worker, s->admin.address, &h->admin_port, 0);
   if (code) *error = host_listen_error(&s->admin, code, "--admin");
   return code == 0;
 }

@@ -78,9 +78,19 @@ static unsigned read_addresses(lua_State *L, int index, const char *key, struct 
   return (unsigned)n;
 }
 
+/* An address of each family on one port: then each has its own, else IPv6's [::] has both. */
+static void part_families(struct settings *s) {
+  for (unsigned i = 0; i < s->n_listen; i++)
+    for (unsigned k = 0; k < s->n_listen && s->listen[i].port; k++)
+      s->listen[i].is_v6_only |= strchr(s->listen[i].address, ':') &&
+                                 !strchr(s->listen[k].address, ':') &&
+                                 s->listen[k].port == s->listen[i].port;
+}
+
 static void read_listen(lua_State *L, int index, struct settings *s) {
   s->n_listen = read_addresses(L, index, "listen", s->listen, LISTEN_MAX);
   if (s->n_listen == 0) luaL_error(L, "setting listen: 1 to %d addresses", LISTEN_MAX);
+  part_families(s);
 }
 
 /* The inspector shows and does everything, and asks nobody who they are. */
@@ -93,6 +103,20 @@ static void read_admin(lua_State *L, int index, struct settings *s) {
       "setting admin: the inspector is for this machine only, %s is not; give 127.0.0.1:PORT, "
       "and reach it from another machine with 'ssh -L PORT:127.0.0.1:PORT'",
       a ? a : "?");
+}
+
+static void read_hosts(lua_State *L, int index, struct settings *s) {
+  lua_getfield(L, index, "hosts");
+  luaL_checktype(L, -1, LUA_TTABLE);
+  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+  s->hosts = mem_zalloc(((size_t)n + 1) * sizeof *s->hosts);
+  for (lua_Integer i = 0; i < n; i++) {
+    if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
+      luaL_error(L, "setting hosts: item %d is no name", (int)i + 1);
+    s->hosts[i] = mem_strdup(lua_tostring(L, -1));
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
 }
 
 static void read_proxies(lua_State *L, int index, struct forwarding *f) {
@@ -177,6 +201,7 @@ void settings_read(lua_State *L, int index, struct settings *s) {
       .calls = get_u32(L, index, "max_calls"),
   };
   read_proxies(L, index, &s->proxies);
+  read_hosts(L, index, s);
   s->lua_memory = (size_t)get_uint(L, index, "lua_memory");
   s->grace_ms = get_ms(L, index, "grace");
   s->slice_warn_ms = get_ms(L, index, "slice_warn");
@@ -187,6 +212,8 @@ void settings_read(lua_State *L, int index, struct settings *s) {
 void settings_fini(struct settings *s) {
   for (unsigned i = 0; i < s->n_listen; i++) free(s->listen[i].address);
   free((struct network *)s->proxies.trusted);
+  for (char **name = s->hosts; name && *name; name++) free(*name);
+  free(s->hosts);
   free(s->layer);
   free(s->layer_prefix);
   free(s->admin.address);

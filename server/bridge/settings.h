@@ -20,6 +20,7 @@ enum { LISTEN_MAX = 16 };
 struct listen_address {
   char *address;
   unsigned port;
+  bool is_v6_only; /* its port has an IPv4 address of its own */
 };
 
 /* Limits that a consumer may set for itself. */
@@ -53,6 +54,7 @@ struct settings {
   struct conn_limits conn;
   struct call_limits call;
   struct forwarding proxies;             /* .trusted is owned */
+  char **hosts;                          /* NULL-terminated: names that are answered to */
   size_t lua_memory;                     /* bytes per worker */
   uint64_t grace_ms;                     /* for draining */
   uint64_t slice_warn_ms, slice_stop_ms; /* Lua running without waiting */

@@ -23,6 +23,7 @@
 #include "bridge/lwsclient.h"
 #include "bridge/routes.h"
 #include "bridge/settings.h"
+#include "wire/authority.h"
 #include "wire/network.h"
 #include "wire/origin.h"
 #include "wire/utf8.h"
@@ -310,6 +311,17 @@ static int l_is_network(lua_State *L) {
   return 1;
 }
 
+/* is_host(text): a name or address for the setting hosts? */
+static int l_is_host(lua_State *L) {
+  struct authority at;
+  size_t n;
+  const char *s = luaL_checklstring(L, 1, &n);
+  bool is_below = n > 1 && s[0] == '.' && s[1] != '.';
+  lua_pushboolean(L, authority_parse(s + is_below, n - is_below, &at) &&
+                         at.host_len == n - is_below && at.host[0] != '.');
+  return 1;
+}
+
 /* memory(): bytes of Lua memory in use, and the cap. */
 static int l_memory(lua_State *L) {
   const struct host *h = host_of(L);
@@ -365,6 +377,7 @@ static const luaL_Reg core[] = {
     {"groups_of", l_groups_of},
     {"head", l_head},
     {"hmac", l_hmac},
+    {"is_host", l_is_host},
     {"is_network", l_is_network},
     {"is_open", l_is_open},
     {"is_origin_pattern", l_is_origin_pattern},

@@ -14,8 +14,10 @@
 #include "base/mem.h"
 #include "net/http_conn.h"
 #include "net/worker.h"
+#include "wire/network.h"
 
 #include <linux/sockios.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -634,8 +636,12 @@ bool conn_peer(const struct conn *conn, char *address, size_t n, unsigned *port)
   }
   if (sa.ss_family == AF_INET6) {
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&sa;
+    struct ip ip;
+    char text[IP_TEXT];
     *port = ntohs(in6->sin6_port);
-    return uv_ip6_name(in6, address, n) == 0;
+    memcpy(ip.bytes, &in6->sin6_addr, sizeof ip.bytes);
+    ip_format(&ip, text); /* a client of IPv4 is known by that, whatever it came to */
+    return (size_t)snprintf(address, n, "%s", text) < n;
   }
   *port = 0;
   return false;

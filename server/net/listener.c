@@ -77,16 +77,18 @@ static unsigned port_of(const struct sockaddr_storage *sa) {
                                          : ((const struct sockaddr_in *)sa)->sin_port);
 }
 
-int listener_reserve(const char *address, unsigned *port, int *fd) {
+int listener_reserve(const char *address, unsigned *port, unsigned flags, int *fd) {
   struct sockaddr_storage sa;
   socklen_t len = sizeof sa;
-  int on = 1, error = resolve(address, *port, &sa);
+  int on = 1, v6_only = (flags & LISTEN_V6_ONLY) != 0, error = resolve(address, *port, &sa);
   if (error) return error;
   *fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (*fd < 0) return uv_translate_sys_error(errno);
   /* bound while it does not share, so this fails when anybody is there; shared from then on */
   socklen_t size =
       sa.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+  if (sa.ss_family == AF_INET6)
+    setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only); /* as uv_tcp_bind does */
   if (setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
       bind(*fd, (struct sockaddr *)&sa, size) == 0 &&
       setsockopt(*fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
@@ -99,7 +101,7 @@ int listener_reserve(const char *address, unsigned *port, int *fd) {
   return error;
 }
 
-int listener_open(struct worker *w, const char *address, unsigned *port, bool is_shared) {
+int listener_open(struct worker *w, const char *address, unsigned *port, unsigned flags) {
   struct sockaddr_storage sa;
   int len = sizeof sa;
   int error = resolve(address, *port, &sa);
@@ -111,7 +113,7 @@ int listener_open(struct worker *w, const char *address, unsigned *port, bool is
     free(listener);
     return error;
   }
-  if (is_shared) {
+  if (flags & LISTEN_SHARED) {
     uv_os_fd_t fd;
     int on = 1;
     /* libuv 1.44 has no flag for it; the socket exists because a family was given */
@@ -119,7 +121,9 @@ int listener_open(struct worker *w, const char *address, unsigned *port, bool is
         setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0)
       error = UV_ENOTSUP;
   }
-  if (!error) error = uv_tcp_bind(&listener->tcp, (struct sockaddr *)&sa, 0);
+  bool is_v6_only = sa.ss_family == AF_INET6 && flags & LISTEN_V6_ONLY;
+  if (!error)
+    error = uv_tcp_bind(&listener->tcp, (struct sockaddr *)&sa, is_v6_only ? UV_TCP_IPV6ONLY : 0);
   if (!error) error = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
   if (!error) error = uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&sa, &len);
   if (error) {

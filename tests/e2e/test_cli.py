@@ -746,7 +746,7 @@ def test_ten_minutes(tmp_path):
     assert run("test", cwd=where).returncode == 0
     assert "say(text: string)" in run("routes", "chat", cwd=where).stdout
     with Server(where, verb="dev") as server:
-        assert b"<title>" in fetch(server, b"GET /chat/ HTTP/1.1\r\nHost: x\r\n\r\n").body
+        assert b"<title>" in fetch(server, b"GET /chat/ HTTP/1.1\r\nHost: localhost\r\n\r\n").body
         netloc = {"PERIGEE_LISTEN": server.netloc}
         rooms = run("call", "chat", "rooms", cwd=where, env=netloc)
         assert rooms.returncode == 0 and {room["name"] for room in json.loads(rooms.stdout)} >= {"lobby"}, rooms

@@ -90,23 +90,24 @@ def test_dev_shows_it(dev):
 
 def is_hidden(server, got, like):
     """Nothing tells it from what does not exist."""
-    return (got.status, got.body, [name for name, _ in got.fields]) == (404, like.body, [name for name, _ in like.fields])
+    return (got.status, got.body, [name for name, _ in got.fields]) == (like.status, like.body, [name for name, _ in like.fields])
 
 
-def assert_hidden(server, headers=(), host=None):
+def assert_hidden(server, headers=(), host=None, status=404):
     host = host or server.netloc
     nothing = fetch(server, request("GET", "/-/nothing", headers, host=host))
+    assert nothing.status == status
     for path in PAGES:
         assert is_hidden(server, fetch(server, request("GET", path, headers, host=host)), nothing), path
     for path in ("/-/inspector", "/-/inspector/"):
         assert is_hidden(server, fetch(server, handshake(path, headers, host=host)), nothing), path
         assert is_hidden(server, fetch(server, request("GET", path, headers, host=host)), nothing), path
-        assert fetch(server, post(path, {"jsonrpc": "2.0", "id": 1, "method": "hello"}, headers, host=host)).status == 404
+        assert fetch(server, post(path, {"jsonrpc": "2.0", "id": 1, "method": "hello"}, headers, host=host)).status == status
 
 
 @pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example:8080", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:80"])
 def test_names_that_somebody_elses_dns_resolves(dev, name):
-    assert_hidden(dev, host=name)
+    assert_hidden(dev, host=name, status=421)  # as is all else: test_access.py
 
 
 @pytest.mark.parametrize("name", ["localhost", "localhost:1234", "127.0.0.1", "127.0.0.2:80", "[::1]:80"])

@@ -35,7 +35,7 @@ class Wire:
     def __init__(self, server, receive_buffer=None):
         address = getattr(server, "address", server)
         self.server = server
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:  # must be there before connecting to have an effect on the window
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)

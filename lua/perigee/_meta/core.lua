@@ -467,6 +467,11 @@ function core.serve_inspector(route) end
 ---@return boolean
 function core.is_origin_pattern(pattern) end
 
+--- Is this a name or an address that a Host field may have, without a port; or `.NAME`, for all below it?
+---@param text string
+---@return boolean
+function core.is_host(text) end
+
 --- Is this an IP address, or a network such as "10.0.0.0/8"?
 ---@param text string
 ---@return boolean

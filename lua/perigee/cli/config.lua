@@ -14,9 +14,9 @@ local function as_lua(key)
     local words = {}
     for i, at in ipairs(key.default) do words[i] = ("%q"):format(config.show_address(at)) end
     return "{ " .. table.concat(words, ", ") .. " }"
-  elseif key.type == "networks" then
+  elseif config.is_list(key) then
     local words = {}
-    for i, network in ipairs(key.default) do words[i] = ("%q"):format(network) end
+    for i, item in ipairs(key.default) do words[i] = ("%q"):format(item) end
     return #words > 0 and "{ " .. table.concat(words, ", ") .. " }" or "{}"
   end
   return ("%q"):format(config.show(key, key.default))

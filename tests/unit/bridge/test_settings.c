@@ -15,7 +15,8 @@ static struct settings settings;
 /* Settings that are not given are 0, or none where that cannot be. */
 static const char defaults[] =
     "local given = ...\n"
-    "local none = { trusted_proxies = {}, listen = { { address = '::1', port = 80 } } }\n"
+    "local none = { trusted_proxies = {}, hosts = {}, listen = { { address = '::1', port = 80 } } "
+    "}\n"
     "local texts = { apps = true, state = true, secret = true, layer = true, lua_path = true, "
     "sessions = true,\n"
     "  session_cookie = true, layer_prefix = true, admin = true, proxy_headers = true, log_level = "
@@ -293,6 +294,36 @@ static void proxies_are_networks(void **state) {
   assert_wrong("trusted_proxies = 5", "table expected");
 }
 
+static void hosts_are_names(void **state) {
+  (void)state;
+  assert_null(take(""));
+  assert_null(settings.hosts[0]);
+  assert_null(take("hosts = { 'app.test', '.tunnel.test' }"));
+  assert_string_equal(settings.hosts[0], "app.test");
+  assert_string_equal(settings.hosts[1], ".tunnel.test");
+  assert_null(settings.hosts[2]);
+  assert_wrong("hosts = { 'app.test', 5 }", "item 2 is no name");
+  assert_wrong("hosts = 5", "table expected");
+}
+
+/* [::] leaves IPv4 to an address of that on its port, and to no other. */
+static void families_share_a_port(void **state) {
+  (void)state;
+#define AT(address, port) "{ address = '" address "', port = " port " }"
+  assert_null(take("listen = { " AT("::", "80") ", " AT("0.0.0.0", "80") ", " AT("::", "81") " }"));
+  assert_true(settings.listen[0].is_v6_only);
+  assert_false(settings.listen[1].is_v6_only);
+  assert_false(settings.listen[2].is_v6_only);
+  assert_null(take("listen = { " AT("127.0.0.1", "80") ", " AT("::", "80") " }"));
+  assert_true(settings.listen[1].is_v6_only);
+  assert_null(take("listen = { " AT("::", "80") ", " AT("::1", "80") " }"));
+  assert_false(settings.listen[0].is_v6_only);
+  /* the system chooses two ports */
+  assert_null(take("listen = { " AT("::", "0") ", " AT("0.0.0.0", "0") " }"));
+  assert_false(settings.listen[0].is_v6_only);
+#undef AT
+}
+
 static void proxies_speak_one_of_two_ways(void **state) {
   (void)state;
   assert_null(take(""));
@@ -318,6 +349,8 @@ int main(void) {
       cmocka_unit_test(listens_where_it_is_told_to),
       cmocka_unit_test(the_inspector_is_for_this_machine),
       cmocka_unit_test(proxies_are_networks),
+      cmocka_unit_test(hosts_are_names),
+      cmocka_unit_test(families_share_a_port),
       cmocka_unit_test(proxies_speak_one_of_two_ways),
   };
   return cmocka_run_group_tests(tests, start, stop);
