@@ -45,6 +45,24 @@ def test_help_lists_every_command():
     assert ended.returncode == 2 and "did you mean 'serve'?" in ended.stderr
 
 
+ENDS_WELL = [["version"], ["help"], ["help", "--man"], ["help", "call"], ["call", "--help"], ["config"], ["config", "--json"],
+             ["config", "max_body"], ["config", "--defaults"], ["completion", "bash"], ["completion", "zsh"], ["completion", "fish"],
+             ["check"], ["check", "--strict"], ["routes"], ["routes", "echo"]]
+
+
+@pytest.mark.parametrize("words", ENDS_WELL, ids=" ".join)
+def test_ends_well(tmp_path, words):
+    """Exit code 0, something said, and nothing on standard error."""
+    apps_folder(tmp_path / "apps", ["echo"])
+    ended = run(*words, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "") and ended.stdout.endswith("\n")
+
+
+def test_version():
+    assert re.fullmatch(r"perigee \d+\.\d+\.\d+ \(Lua 5\.4, libuv 1\.\d+\.\d+\)\n", run("version").stdout)
+    assert run("version", "x").returncode == 2
+
+
 # ---- settings -------------------------------------------------------------------------------------
 
 def project(where, conf, files=None):
@@ -68,6 +86,20 @@ def test_config_shows_sources(tmp_path):
     told = json.loads(shown.stdout)
     assert told.keys() == {"max_body", "max_depth"}
     assert (told["max_body"]["value"], told["max_body"]["unit"]) == (3 << 20, "bytes")
+    everything = json.loads(run("config", "--json", cwd=tmp_path).stdout)
+    for name, one in everything.items():
+        assert one.get("unit") == {"size": "bytes", "duration": "seconds"}.get(one["type"]), name
+        assert one["flag"] == "--" + name.replace("_", "-") and one["variable"] == f"PERIGEE_{name.upper()}" and one["doc"], name
+        assert ("min" in one) == ("max" in one) or one["type"] not in ("size", "duration", "integer"), name
+        if one["source"] == "default" and one.get("default") != "auto":
+            assert one.get("text") == one.get("default"), name
+        if isinstance(one.get("value"), str):
+            assert one["value"] == one["text"], name
+        if "choices" in one:
+            assert one["value"] in one["choices"], name
+    assert everything["log_level"]["choices"] == ["error", "warn", "info", "debug"]
+    assert everything["grace"]["value"] == 90 and everything["grace"]["text"] == "90s"
+    assert everything["deflate"]["value"] is False and everything["slice_warn"]["value"] > 0
     ended = run("config", "maxbody")
     assert ended.returncode == 2 and "did you mean 'max_body'?" in ended.stderr
 

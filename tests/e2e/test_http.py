@@ -1,10 +1,12 @@
 """HTTP as api.md section 6 has it: statuses, framing, keep-alive, pipelining, timeouts, CORS."""
 import json
 import random
+import re
+import shutil
 
 import pytest
 
-from server import PATIENCE, Server, growth_below, until
+from server import PATIENCE, ROOT, Server, apps_folder, growth_below, until
 from wire import (Http, WebSocket, call_http, call_text, chunked, fetch, handshake, post, request)
 
 
@@ -587,7 +589,8 @@ def test_origin_of_a_notification_and_of_errors(everything):
 @pytest.mark.parametrize("asked, granted", [
     (None, "content-type, authorization"), ("content-type,x-request-id", "content-type,x-request-id"),
     ("X-A, X-B", "X-A, X-B"), ("", "content-type, authorization"), ("x;y", "content-type, authorization"),
-    ("x" * 401, "content-type, authorization"),
+    ("x" * 399, "x" * 399), ("x" * 400, "x" * 400), ("x" * 401, "content-type, authorization"),
+    ("azAZ09-_, b", "azAZ09-_, b"), *[("x" + char + "y", "content-type, authorization") for char in "@[`{/:\t"],
 ])
 def test_preflight_grants_the_fields_that_are_asked_for(everything, asked, granted):
     fields = [("Origin", "https://good.example")] + ([("Access-Control-Request-Headers", asked)] if asked is not None else [])
@@ -609,6 +612,26 @@ def test_refused_origin_is_logged_once_with_the_cure(serve):
     assert len(server.log_lines("origin refused")) == 4
 
 
+def test_paths_that_differ_in_their_end_are_told_apart(serve, tmp_path):
+    text = 'local perigee = require "perigee"; return perigee.consumer { path = "/%s" }'
+    names = ["a1", "a2", "b1"]
+    server = serve(apps_folder(tmp_path / "apps", files={f"{name}.lua": text % name for name in names}))
+    for name in names * 2:
+        for origin in ["https://page.example", "https://page.example1"]:
+            assert fetch(server, post(f"/{name}", call_text("ping"), [("Origin", origin)])).status == 403
+    server.until(lambda m: m["origins_refused"] == 12)
+    # the same ones again are not told again; five a second at most
+    told = {re.search(r"path=(\S+) origin=(\S+)", line).groups() for line in server.log_lines("origin refused")}
+    assert len(told) == len(server.log_lines("origin refused")) == 5
+
+
+@pytest.mark.parametrize("n, status", [(299, 200), (300, 200), (301, 403)])
+def test_the_longest_origin(everything, n, status):
+    """No page has one of more than 300 bytes: it is refused whatever it is."""
+    origin = "https://" + "o" * (n - len("https://.example")) + ".example"
+    assert len(origin) == n and fetch(everything, post("/echo/public", call_text("ping"), [("Origin", origin)])).status == status
+
+
 def test_ever_new_origins_fill_neither_memory_nor_disk(serve):
     server = serve(["echo"])
     with Http(server) as http:
@@ -619,6 +642,23 @@ def test_ever_new_origins_fill_neither_memory_nor_disk(serve):
             http.__init__(server)
     server.until(lambda m: m["origins_refused"] == 300)
     assert len(server.log_lines("origin refused")) < 300
+
+
+# ---- pages of the server's own ----------------------------------------------------------------------
+
+def test_pages_come_from_the_checkout_when_the_lua_part_does(serve, tmp_path):
+    """Who works on the server sees a change at once: no tag makes a browser keep the old text."""
+    lua = shutil.copytree(ROOT / "lua", tmp_path / "lua")
+    page = lua / "perigee/web/perigee.js"
+    server = serve(["echo"], env={"PERIGEE_LUA": str(lua)})
+    for text in [page.read_text(), "// changed\n", ""]:
+        page.write_text(text)
+        got = fetch(server, request("GET", "/-/perigee.js", {"If-None-Match": "*"}))
+        assert (got.status, got.body.decode(), got["ETag"]) == (200, text, None)
+    page.unlink()
+    got = fetch(server, request("GET", "/-/perigee.js"))  # what is not there comes from the program
+    assert got.status == 200 and got["ETag"] and b"export" in got.body
+    assert fetch(server, request("GET", "/-/perigee.js", {"If-None-Match": got["ETag"]})).status == 304
 
 
 # ---- time -----------------------------------------------------------------------------------------

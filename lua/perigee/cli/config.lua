@@ -59,7 +59,8 @@ local function as_json(found, key)
   }
   if value ~= nil then
     entry.text = settings.masked(found, config.show(key, value))
-    entry.value = (type(value) == "number" or type(value) == "boolean") and value or entry.text
+    entry.value = entry.text
+    if type(value) == "number" or type(value) == "boolean" then entry.value = value end
   end
   return entry
 end

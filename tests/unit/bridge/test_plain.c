@@ -76,6 +76,25 @@ static void what_is_not_plain_is_named(void **state) {
   }
 }
 
+static void tables_may_lie_a_hundred_deep(void **state) {
+  (void)state;
+  static const char chunk[] =
+      "local t = {} for _ = 2, 100 do t = {t} end return t, {t}, {[t] = 1}, {{t}}";
+  int n = push(chunk);
+  assert_int_equal(n, 4);
+  for (int i = 1; i <= n; i++) {
+    struct builder b = {0};
+    const char *what = NULL;
+    builder_begin(&b);
+    assert_int_equal(plain_write(L, &b, i, 1, array_id, NULL, &what), i == 1);
+    if (i == 1) assert_int_equal(plain_read(L, builder_data(&b), builder_len(&b), array_mt), 1);
+    if (i > 1) assert_string_equal(what, "tables nested too deeply (a cycle?)");
+    lua_settop(L, n);
+    builder_abort(&b);
+    builder_fini(&b);
+  }
+}
+
 /* A builder whose message has all but `room` of the bytes it may have. None of them is touched. */
 static void begin_full(struct builder *b, size_t room) {
   builder_begin(b);
@@ -132,6 +151,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(values_come_back),
       cmocka_unit_test(what_is_not_plain_is_named),
+      cmocka_unit_test(tables_may_lie_a_hundred_deep),
       cmocka_unit_test(too_much_is_refused_and_not_cut),
       cmocka_unit_test(the_end_of_a_slice_ends_it),
   };

@@ -112,6 +112,7 @@ static void numbers_add_up(void **state) {
   assert_int_equal(incr("n", 1, 1, 0, out), SHARED_OK);
   assert_string_equal(out, "1.5");
   assert_int_equal(incr_float("f", 0.1, out), SHARED_OK);
+  assert_string_equal(out, "0.1"); /* no digit that is not needed */
   assert_int_equal(incr_float("f", 0.2, out), SHARED_OK);
   assert_true(strtod(out, NULL) == 0.1 + 0.2); /* nothing is lost on the way through text */
   set("n", "9223372036854775807", 1, 0);
