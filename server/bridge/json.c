@@ -746,19 +746,66 @@ static bool write_bounded(lua_State *L, struct json_writer *w, int index, unsign
   return w->out->is_failed ? no_form(w, "a text longer than 1 GiB") : true;
 }
 
-static bool write_array(lua_State *L, struct json_writer *w, int table, unsigned level) {
+/* A table whose keys are known to be 1 to n. */
+static bool write_items(lua_State *L, struct json_writer *w, int table, unsigned level) {
   lua_Integer n = (lua_Integer)lua_rawlen(L, table);
   builder_byte(w->out, '[');
   for (lua_Integer i = 1; i <= n; i++) {
     if (i > 1) builder_byte(w->out, ',');
     lua_rawgeti(L, table, i);
-    bool is_written = lua_isnil(L, -1) ? no_form(w, "an array with a hole")
-                                       : write_bounded(L, w, lua_gettop(L), level + 1);
-    if (!is_written) {
+    if (!write_bounded(L, w, lua_gettop(L), level + 1)) {
       path_index(w->path, &w->path_at, (uint64_t)i - 1);
       return false;
     }
     lua_pop(L, 1);
+  }
+  builder_byte(w->out, ']');
+  return true;
+}
+
+/* Are all keys of a marked table 1 to n? What has another key would be lost without a word. */
+static bool check_items(lua_State *L, struct json_writer *w, int table) {
+  lua_Integer count = 0, greatest = 0;
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1), count++) {
+    if (lua_type(L, -2) == LUA_TSTRING) {
+      size_t n;
+      const char *key = lua_tolstring(L, -2, &n);
+      json_path_key(w->path, &w->path_at, key, n);
+      return no_form(w, "an array with a text key");
+    }
+    lua_Integer k = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+    if (k < 1) return no_form(w, "an array with keys that are not 1 to n");
+    if (k > greatest) greatest = k;
+  }
+  if (count == greatest) return true;
+  lua_Integer hole = 1;
+  while (lua_rawgeti(L, table, hole) != LUA_TNIL) {
+    lua_pop(L, 1);
+    hole++;
+  }
+  path_index(w->path, &w->path_at, (uint64_t)hole - 1);
+  return no_form(w, "an array with a hole");
+}
+
+/* A table with the array metatable, in one walk when its keys come in order. */
+static bool write_array(lua_State *L, struct json_writer *w, int table, unsigned level) {
+  lua_Integer n = 0;
+  uint32_t mark = builder_len(w->out);
+  builder_byte(w->out, '[');
+  lua_pushnil(L);
+  while (lua_next(L, table)) {
+    int key = lua_gettop(L) - 1;
+    if (!lua_isinteger(L, key) || lua_tointeger(L, key) != n + 1) {
+      lua_settop(L, key - 1);
+      w->out->end = w->out->start + mark;
+      return check_items(L, w, table) && write_items(L, w, table, level);
+    }
+    if (n++) builder_byte(w->out, ',');
+    if (!write_bounded(L, w, key + 1, level + 1)) {
+      path_index(w->path, &w->path_at, (uint64_t)n - 1);
+      return false;
+    }
+    lua_settop(L, key);
   }
   builder_byte(w->out, ']');
   return true;
@@ -805,7 +852,7 @@ static bool write_table(lua_State *L, struct json_writer *w, int table, unsigned
         if (count != border)
           return no_form(w, "a table with integer keys that are not 1 to n (a sparse array?)");
         w->out->end = w->out->start + mark;
-        return write_array(L, w, table, level);
+        return write_items(L, w, table, level);
       }
       builder_byte(w->out, ',');
       if (n == 0) w->out->end--; /* no comma before the first */

@@ -1303,6 +1303,27 @@ static const struct {
      ""},
     {"array{1, nil, 3}", NULL, "an array with a hole", "[1]"},
     {"{a = array{1, nil, 3}}", NULL, "an array with a hole", ".a[1]"},
+    /* nothing of a marked table is lost without a word */
+    {"array{[1] = 1, [3] = 3}", NULL, "an array with a hole", "[1]"},
+    {"array{[2] = 2}", NULL, "an array with a hole", "[0]"},
+    {"array{[2] = 2, [3] = 3}", NULL, "an array with a hole", "[0]"},
+    {"array{1, 2, [4] = 4}", NULL, "an array with a hole", "[2]"},
+    {"array{1, 2, total = 2}", NULL, "an array with a text key", ".total"},
+    {"array{total = 0}", NULL, "an array with a text key", ".total"},
+    {"{{a = array{1, ['x y'] = 2}}}", NULL, "an array with a text key", "[0].a.x y"},
+    {"array{[0] = 0}", NULL, "an array with keys that are not 1 to n", ""},
+    {"array{[0] = 0, 1, 2}", NULL, "an array with keys that are not 1 to n", ""},
+    {"array{[-1] = 1}", NULL, "an array with keys that are not 1 to n", ""},
+    {"array{1, [1.5] = 2}", NULL, "an array with keys that are not 1 to n", ""},
+    {"array{1, [true] = 2}", NULL, "an array with keys that are not 1 to n", ""},
+    {"array{[math.maxinteger] = 1}", NULL, "an array with a hole", "[0]"},
+    {"array{[3] = 3, [2] = 2, [1] = 1}", "[1,2,3]", NULL, NULL},
+    {"(function() local t = array{} for i = 9, 1, -1 do t[i] = i end return t end)()",
+     "[1,2,3,4,5,6,7,8,9]", NULL, NULL},
+    {"(function() local t = array{1, 2, 3, x = 1} t.x = nil t[3] = nil return t end)()", "[1,2]",
+     NULL, NULL},
+    {"array{}", "[]", NULL, NULL},
+    {"{array{}, {}}", "[[],{}]", NULL, NULL},
 };
 
 static void values_have_a_form_or_an_error(void **state) {
