@@ -152,7 +152,7 @@ local function judge_form(record, bits)
   if bits & E.METHOD == 0 then return invalid("method must be a string") end
   if bits & (E.RESULT | E.ERROR) ~= 0 then return invalid("both a call and an answer") end
   if bits & E.ID_BAD ~= 0 then
-    return invalid("id must be a string, a number or null, of at most 256 bytes")
+    return invalid("id must be a string, a number or null, of at most 256 bytes as sent, without quotes")
   end
   if bits & E.VERSION_2 == 0 and bits & BATCH ~= 0 then
     return invalid("JSON-RPC 1.0 has no batches")

@@ -55,6 +55,8 @@ static uint32_t id_bits(struct envelope_span span) {
   case 'f':
   case '[':
   case '{': return ENV_ID_BAD;
+  case '"':
+    return span.len > ENVELOPE_ID_MAX + 2 ? ENV_ID_BAD : ENV_ID; /* its quotes are not of it */
   default: return span.len > ENVELOPE_ID_MAX ? ENV_ID_BAD : ENV_ID;
   }
 }

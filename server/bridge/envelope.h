@@ -41,6 +41,8 @@ enum envelope_bits {
   ENV_BUSY = 1 << 20,     /* calls in flight hold so much memory that this one must wait */
 };
 
+/* Bytes of an id as the client wrote it: a number's, or those between a string's quotes, where an
+ * escape counts as it is written. */
 enum { ENVELOPE_ID_MAX = 256 };
 
 /* Bytes in the message's text; of a member that comes twice, the last. */

@@ -215,7 +215,8 @@ def test_case_over_http_mapped(everything, case):
 
 IDS = ["1", "0", "-0", "-1", "1e2", "1E+2", "2.0", "0.1", "-0.0", "1.50", "9007199254740993", "123456789012345678901234567890",
        "1e400", "0." + "3" * 30, "9" * 256, '""', '"a"', '"1"', '"null"', '"\\u00e9"', '"é"', '"\\/"', '"/"', '"\\n\\t\\"\\\\"',
-       '"\\ud83d\\ude00"', '"😀"', '"\\u0000"', '"' + "a" * 254 + '"', '"' + "é" * 127 + '"', "null"]
+       '"\\ud83d\\ude00"', '"😀"', '"\\u0000"', '"' + "a" * 254 + '"', '"' + "a" * 255 + '"', '"' + "a" * 256 + '"',
+       '"' + "é" * 128 + '"', '"' + "\\u00e9" * 42 + '1234"', "9" * 255, "null"]
 
 
 def id_text(answer):
@@ -247,7 +248,7 @@ def test_id_comes_back_byte_for_byte(everything, id):
         assert id_text(fetch(everything, post("/echo", text)).body.decode()) == id
 
 
-@pytest.mark.parametrize("id", ['"' + "a" * 255 + '"', "9" * 257, "true", "false", "[]", "{}", "[1]", '{"a":1}'],
+@pytest.mark.parametrize("id", ['"' + "a" * 257 + '"', '"' + "é" * 128 + 'x"', '"' + "\\u00e9" * 42 + '12345"', "9" * 257, "true", "false", "[]", "{}", "[1]", '{"a":1}'],
                          ids=lambda id: id[:12])
 def test_id_that_is_none(everything, id):
     """More than 256 bytes, or of another type: an invalid request, whose id cannot be told."""
@@ -255,7 +256,13 @@ def test_id_that_is_none(everything, id):
         ws.send_text(f'{{"jsonrpc":"2.0","method":"mark","id":{id}}}')
         answer = ws.receive_json()
         assert answer["error"]["code"] == -32600 and answer["id"] is None
+        assert "at most 256 bytes" in answer["error"]["message"]
+        ws.send_text(f'[{{"jsonrpc":"2.0","method":"ping","id":1}},{{"jsonrpc":"2.0","method":"mark","id":{id}}}]')
+        good, bad = ws.receive_json()
+        assert (good["result"], bad["error"]["code"], bad["id"]) == ("pong", -32600, None)
         assert ws.call("marks") == 0
+    answer = fetch(everything, post("/echo", f'{{"jsonrpc":"2.0","method":"mark","id":{id}}}')).json()
+    assert (answer["error"]["code"], answer["id"]) == (-32600, None)
 
 
 def test_null_id_is_a_request(everything):
@@ -325,7 +332,13 @@ def test_batch_of_hundred_and_one(everything):
         ws.send_text(batch(*[call_text("mark", id=i) for i in range(101)]))
         answer = ws.receive_json()
         assert answer["error"]["code"] == -32600 and answer["id"] is None
+        assert "at most 256 bytes" in answer["error"]["message"]
+        ws.send_text(f'[{{"jsonrpc":"2.0","method":"ping","id":1}},{{"jsonrpc":"2.0","method":"mark","id":{id}}}]')
+        good, bad = ws.receive_json()
+        assert (good["result"], bad["error"]["code"], bad["id"]) == ("pong", -32600, None)
         assert ws.call("marks") == 0
+    answer = fetch(everything, post("/echo", f'{{"jsonrpc":"2.0","method":"mark","id":{id}}}')).json()
+    assert (answer["error"]["code"], answer["id"]) == (-32600, None)
     response = fetch(everything, post("/cases/mapped", batch(*["1"] * 101)))
     assert response.status == 400
 

@@ -77,7 +77,8 @@ static void look_at(lua_State *L, const char *text, size_t n) {
   envelope_read(&e, text, n, &scratch);
   check(is_within(e.method, text, n) && is_within(e.params, text, n) && is_within(e.id, text, n));
   check(is_within(e.result, text, n) && is_within(e.error, text, n));
-  check(e.id.len <= ENVELOPE_ID_MAX && (e.id.len > 0) == ((e.bits & ENV_ID) != 0));
+  check(e.id.len <= ENVELOPE_ID_MAX + 2 * (e.id.len && *e.id.at == '"') &&
+        (e.id.len > 0) == ((e.bits & ENV_ID) != 0));
 
   json_reader_init(&r, text, n, NULL, &scratch, MT);
   int top = lua_gettop(L);
