@@ -1,4 +1,5 @@
 --- Typed events between consumers: to the code behind a connection, not to its client.
+local bytes = require("perigee.bytes")
 local channel = require("perigee.channel")
 local core = require("perigee.core")
 local layer = require("perigee.layer")
@@ -35,9 +36,9 @@ local function encode(event, what, is_own)
   if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
     error(("%s: an event is a table with a type, { type = \"room.kick\", ... }"):format(what), 3)
   end
-  local text, err = core.json_encode(event)
-  if not text then error(("%s: %s"):format(what, err), 3) end
-  return ('{"kind":"event","event":%s}'):format(text)
+  local text, how = bytes.encode(event)
+  if not text then error(("%s: %s"):format(what, how), 3) end
+  return ('{"kind":"event","bytes":%s,"event":%s}'):format(how, text)
 end
 
 ---@param conn integer
@@ -46,7 +47,8 @@ end
 local function deliver(conn, text)
   local record = core.record(conn)
   if not record then return false end
-  local event = core.json_decode(text).event
+  local letter = core.json_decode(text)
+  local event = letter.bytes and bytes.restore(letter.event) or letter.event
   local handler = record.events[event.type] or M.internal[event.type]
   if not handler then
     core.log("debug", "an event nobody handles", { path = record.path, type = event.type })

@@ -265,6 +265,9 @@ def test_events_reach_the_code_behind_every_member(people, group):
         speaker.call("group_send", group, "hey")
         for one in everyone[1:]:
             assert one.expect("shouted") == ["hey", one.channel]
+    everyone[0].call("group_send_bytes", group)  # not only what JSON can hold
+    for one in everyone[1:]:
+        assert one.expect("heard") == [True, one.channel]
     quiet(*everyone)
 
 

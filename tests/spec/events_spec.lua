@@ -53,6 +53,47 @@ describe("events", function()
     ann:expect_nothing()
   end)
 
+  it("carry any string: of bytes, in keys, in lists, and what looks like our own marks", function()
+    local got = {}
+    C:on_event("bytes", function(self, event)
+      got[#got + 1] = event
+      self:notify("got")
+    end)
+    local all = {}
+    for byte = 0, 255 do all[#all + 1] = string.char(byte) end
+    local sent = {
+      type = "bytes", all = table.concat(all),
+      list = perigee.array { "\xFF", "\0", "\0eA", "é", "" },
+      none = perigee.array {},
+      ["\xC3"] = { ["\0key"] = "\xED\xA0\x80" }, n = 1.5, i = math.maxinteger, t = true,
+      null = perigee.null, empty = {},
+    }
+    C:group_send("lobby", sent)
+    assert.is_true(C:send(bob.channel, sent))
+    ann:expect("got")
+    bob:expect("got")
+    bob:expect("got")
+    assert.equal(3, #got)
+    for _, event in ipairs(got) do
+      assert.same(sent, event)
+      assert.equal(core.array_mt, getmetatable(event.list))
+      assert.equal(core.array_mt, getmetatable(event.none))
+      assert.is_nil(getmetatable(event.empty))
+      assert.equal("integer", math.type(event.i))
+    end
+    -- bytes excuse nothing else
+    for _, bad in ipairs { { print }, { a = 1, 2 }, perigee.array { [2] = 1 }, { setmetatable({}, {}) }, { 0 / 0 } } do
+      local function send() C:group_send("lobby", { type = "bytes", x = "\xFF", bad = bad }) end
+      assert.error_matches(send, "cannot encode .* at %.bad")
+    end
+    local cycle = { type = "bytes", x = "\xFF" }
+    cycle.cycle = cycle
+    assert.error_matches(function() C:group_send("lobby", cycle) end, "cycle")
+    C:on_event("\xFF\0", function(self) self:notify("heard", {}) end)
+    C:send(ann.channel, { type = "\xFF\0" })
+    ann:expect("heard")
+  end)
+
   it("are copies: neither sender nor receivers share them", function()
     local got = {}
     C:on_event("copy", function(_, event)

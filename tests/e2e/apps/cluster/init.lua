@@ -38,6 +38,11 @@ end)
 C:rpc_method("whisper", function(_, channel, text) return C:notify_channel(channel, "said", { text }) end)
 
 C:on_event("shout", function(self, event) self:notify("shouted", { event.text, self.channel_name }) end)
+local every_byte = {}
+for byte = 0, 255 do every_byte[byte + 1] = string.char(byte) end
+every_byte = table.concat(every_byte)
+C:on_event("bytes", function(self, event) self:notify("heard", { event.data == every_byte, self.channel_name }) end)
+C:rpc_method("group_send_bytes", function(_, group) C:group_send(group, { type = "bytes", data = every_byte }) end)
 C:rpc_method("group_send", function(_, group, text) C:group_send(group, { type = "shout", text = text }) end)
 C:rpc_method("send", function(_, channel, text) return C:send(channel, { type = "shout", text = text }) end)
 
