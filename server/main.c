@@ -28,7 +28,10 @@
 
 enum {
   WATCHDOG_MS = 50,
-  LEAVE_MS = 3000, /* after the last grace: for what cannot be ended from outside */
+  FILES_OF_PROCESS =
+      16,              /* standard streams, loops of command and control, signals, a file of apps */
+  FILES_OF_WORKER = 8, /* its loop and mailbox, one connection and one file */
+  LEAVE_MS = 3000,     /* after the last grace: for what cannot be ended from outside */
 };
 
 /* One worker's thread. The control thread waits for each step before it asks for the next. */
@@ -68,12 +71,28 @@ struct control {
   struct remote *remote; /* or NULL */
 };
 
-static void raise_file_limit(void) {
+/* As far as this user may. Returns how many files the process may open. */
+static uint64_t raise_file_limit(void) {
   struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return UINT64_MAX;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : UINT64_MAX;
 }
+
+/* What a loop cannot be made without would else be found out in the middle of making it. */
+static bool has_files(uint64_t files, uint64_t needed, const char *what) {
+  if (files >= needed) return true;
+  fprintf(
+      stderr,
+      "perigee: this process may open %llu files, and %s needs at least %llu (RLIMIT_NOFILE) -- "
+      "raise it: ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of docker\n",
+      (unsigned long long)files, what, (unsigned long long)needed);
+  return false;
+}
+
+static const char thread_cure[] =
+    "see ulimit -u and -v, TasksMax= of systemd, --pids-limit of docker";
 
 /* libuv's pool reads files, looks names up, hashes passwords and runs perigee.blocking: what the
  * workers' blocking functions may take at most, and four threads for the rest. */
@@ -294,7 +313,12 @@ static void start_crews(struct control *c) {
     struct crew *crew = &c->crews[i];
     crew->control = c;
     check(uv_sem_init(&crew->done, 0) == 0 && uv_sem_init(&crew->go, 0) == 0);
-    check(uv_thread_create(&crew->thread, crew_main, crew) == 0);
+    int code = uv_thread_create(&crew->thread, crew_main, crew);
+    if (code == 0) continue;
+    fprintf(stderr, "perigee: cannot start worker %u of %u: %s -- %s\n", i, c->n, uv_strerror(code),
+            thread_cure);
+    streams_close();
+    _exit(1); /* those that have started wait for all */
   }
 }
 
@@ -363,8 +387,7 @@ static int serve(struct control *c) {
            isatty(STDERR_FILENO) && !(no_color && *no_color));
   log_set_quiet(s->is_dev ? LOG_INFO : LOG_DEBUG);
   if (!streams_lead()) {
-    fprintf(stderr, "perigee: cannot start a thread: %s -- see ulimit -u, TasksMax= of systemd\n",
-            strerror(errno));
+    fprintf(stderr, "perigee: cannot start a thread: %s -- %s\n", strerror(errno), thread_cure);
     return 1;
   }
   c->n = s->workers;
@@ -398,13 +421,19 @@ int main(int argc, char **argv) {
   locale_hold();
   signal(SIGPIPE, SIG_IGN); /* libuv does not shield us: a write to a gone client would end us */
   signal(SIGXFSZ, SIG_IGN); /* nor would a file at its limit (ulimit -f): that write fails */
-  raise_file_limit();
+  uint64_t files = raise_file_limit();
+  if (!has_files(files, FILES_OF_PROCESS, "the program")) return 1;
   hash_init();
   handshake_init();
   argv = uv_setup_args(argc, argv);
   if (!command_run(argc, argv, &control.settings, &exit_code)) return exit_code;
   size_thread_pool(control.settings.workers);
-  exit_code = serve(&control);
+  unsigned per_worker = FILES_OF_WORKER + control.settings.n_listen;
+  if (has_files(files, FILES_OF_PROCESS + control.settings.workers * per_worker,
+                "a server with these workers"))
+    exit_code = serve(&control);
+  else
+    exit_code = 1;
   settings_fini(&control.settings);
   uv_library_shutdown();
   return exit_code;

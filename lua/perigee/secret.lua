@@ -11,14 +11,37 @@ M.MIN = 32
 ---@type string?
 local key
 
+--- Mode bits of all but the owner.
+local OTHERS <const> = 63
+--- More than any key has.
+local MAX <const> = 4096
+
+--- Who knows the key, or can exchange it, can sign in as anybody.
+---@param path string
+---@param stat { type: string, uid: integer, mode: integer }
+local function judge(path, stat)
+  if stat.type ~= "file" then
+    error(("the key for tokens in %s cannot be used: it is no file but a %s: remove it and a new one is made"):format(
+      path, stat.type), 0)
+  elseif not state.is_ours(stat) then
+    error(("the key for tokens in %s cannot be used: it belongs to another user (%d), who knows it: remove it and "
+      .. "a new one is made; tokens signed so far are void then"):format(path, stat.uid), 0)
+  elseif stat.mode & OTHERS ~= 0 then
+    error(("the key for tokens in %s cannot be used: others may read or write it (mode %o): chmod 600 it, or, if "
+      .. "somebody has read it, remove it and a new one is made"):format(path, stat.mode & 511), 0)
+  end
+end
+
 ---@param path string
 ---@return string?
 local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return nil end
-  local text = file:read("a")
-  file:close()
-  return text
+  local fd = uv.fs_open(path, uv.constants.O_RDONLY | uv.constants.O_NONBLOCK, 0) -- a pipe must not hold the start
+  if not fd then return nil end
+  local is_good, err = pcall(judge, path, uv.fs_fstat(fd))
+  local text = is_good and uv.fs_read(fd, MAX, 0)
+  uv.fs_close(fd)
+  if not is_good then error(err, 0) end
+  return text or nil
 end
 
 --- Makes the file with one step of the file system, so that of several processes that start at the

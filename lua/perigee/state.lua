@@ -42,6 +42,35 @@ local function claim(path)
   })
 end
 
+--- Mode bits.
+local ALL_WRITE <const>, GROUP_WRITE <const>, STICKY <const> = 2, 16, 512
+
+--- Does it belong to this process's user, or to root?
+---@param stat { uid: integer }
+---@return boolean
+function M.is_ours(stat)
+  return stat.uid == uv.getuid() or stat.uid == 0
+end
+
+--- Who can exchange files in the folder can sign in as anybody: by a session, or by the key for tokens.
+---@param path string
+---@param stat { uid: integer, mode: integer }
+local function judge(path, stat)
+  if not M.is_ours(stat) then
+    error(("the state folder %s belongs to another user (%d), who could sign in as anybody: run the server as that "
+      .. "user, chown the folder, or name another with --state DIR"):format(path, stat.uid), 0)
+  end
+  if stat.mode & ALL_WRITE ~= 0 and stat.mode & STICKY == 0 then
+    error(("the state folder %s may be written by everybody (mode %o), who could sign in as anybody: chmod 700 it, or "
+      .. "name a folder inside of it with --state DIR, which is made"):format(path, stat.mode & 511), 0)
+  end
+  if stat.mode & GROUP_WRITE ~= 0 then
+    core.log("warn", "the state folder may be written by its group: who is in it can sign in as anybody", {
+      state = path, gid = stat.gid, cure = "chmod 700 " .. path,
+    })
+  end
+end
+
 --- The folder, made when it is not there. Raises when that cannot be done.
 ---@return string
 function M.folder()
@@ -56,6 +85,7 @@ function M.folder()
     error(("the state folder %s cannot be made: %s; name another with --state DIR"):format(
       path, err or "it is no folder"), 0)
   end
+  judge(path, stat)
   if is_new then tell_of_older(path) end
   claim(path)
   return path

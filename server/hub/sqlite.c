@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -378,21 +379,43 @@ failed:
   return text("%s: %s: %s", k->path, sqlite3_errmsg(k->db), cure(sqlite3_extended_errcode(k->db)));
 }
 
+/* Who can write the file can sign in as anybody; who can read it sees what sessions hold. */
+static char *judge_file(const char *path, const struct stat *info) {
+  struct log_line l;
+  if (info->st_uid != geteuid() && info->st_uid != 0)
+    return text("%s belongs to another user (%u), who could sign in as anybody: run the server as "
+                "that user, chown the file, or choose another folder with --state",
+                path, (unsigned)info->st_uid);
+  if (info->st_mode & 022)
+    return text("%s may be written by others (mode %o), who could sign in as anybody: chmod 600 it",
+                path, (unsigned)info->st_mode & 0777);
+  if (info->st_mode & 044 && log_begin(&l, LOG_WARN, "sessions may be read by others")) {
+    log_str(&l, "file", path);
+    log_str(&l, "cure", "chmod 600 it");
+    log_end(&l);
+  }
+  return NULL;
+}
+
 /* Only its owner may read the file; and the system says better than SQLite what is wrong with it.
  */
-static char *touch_file(const char *path) {
-  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+static char *touch_file(const char *path, struct stat *info) {
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0600);
   if (fd < 0)
     return text("%s cannot be opened for writing: %s: make it and its folder writable for this "
                 "user, or choose another folder with --state",
                 path, strerror(errno));
+  int code = fstat(fd, info);
   close(fd);
-  return NULL;
+  if (code != 0 || !S_ISREG(info->st_mode))
+    return text("%s is no file: choose another folder with --state", path);
+  return judge_file(path, info);
 }
 
 static void *open_keeper(const char *where, char **error) {
   bool is_file = strcmp(where, ":memory:") != 0;
-  *error = is_file ? touch_file(where) : NULL;
+  struct stat info;
+  *error = is_file ? touch_file(where, &info) : NULL;
   if (*error) return NULL;
   struct keeper *k = mem_zalloc(sizeof *k);
   k->path = mem_strdup(is_file ? where : "memory");

@@ -134,20 +134,28 @@ struct store *store_new(void) {
   return s;
 }
 
+/* Starts the thread. Without one the keeper is closed again. */
+static bool start(struct store *s, const struct store_keeper *keeper, char **error) {
+  s->keeper = keeper;
+  if (uv_thread_create(&s->thread, run, s) != 0) {
+    s->keeper = NULL;
+    keeper->close(s->self);
+    *error = mem_strdup("there is no thread for sessions: see ulimit -u, TasksMax= of systemd");
+    return false;
+  }
+  uv_mutex_lock(&s->lock);
+  s->is_open = true;
+  uv_mutex_unlock(&s->lock);
+  return true;
+}
+
 bool store_open(struct store *s, const struct store_keeper *keeper, const char *where,
                 char **error) {
   bool is_open = true;
   uv_mutex_lock(&s->opening);
   if (!s->keeper) {
     s->self = keeper->open(where, error);
-    is_open = s->self != NULL;
-    if (is_open) {
-      s->keeper = keeper;
-      check(uv_thread_create(&s->thread, run, s) == 0);
-      uv_mutex_lock(&s->lock);
-      s->is_open = true;
-      uv_mutex_unlock(&s->lock);
-    }
+    is_open = s->self && start(s, keeper, error);
   }
   uv_mutex_unlock(&s->opening);
   return is_open;

@@ -1049,3 +1049,41 @@ def test_process_number_one_buries_orphans(first):
     until(lambda: len(children(one)) == 1, "the end of the orphans")
     os.kill(one, signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
+
+
+# ---- too little of something at the start -----------------------------------------------------------
+
+def start_with(tmp_path, *flags, **limits):
+    """Starts a server that may have only so much; returns how it ended, or None when it serves."""
+    apps = apps_folder(tmp_path / "apps", files={"fine/init.lua": FINE})
+
+    def lower():
+        for name, value in limits.items():
+            resource.setrlimit(getattr(resource, name), (value, value))
+    process = subprocess.Popen([BINARY, "serve", "--apps", str(apps), "--listen", "127.0.0.1:0", *flags], text=True,
+                               env=environment(XDG_STATE_HOME=str(tmp_path)), preexec_fn=lower, stderr=subprocess.PIPE)
+    text = ""
+    for line in process.stderr:
+        text += line
+        if "listening" in line:
+            process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) in (0, 1), text
+    process.stderr.close()
+    return None if process.returncode == 0 else text
+
+
+@pytest.mark.parametrize("workers, least", [(1, 25), (4, 52)])
+def test_too_few_files(tmp_path, workers, least):
+    flags = ["--workers", str(workers)]
+    for files in (6, 16, least - 1):
+        text = start_with(tmp_path, *flags, RLIMIT_NOFILE=files)
+        assert text and f"may open {files} files" in text and "RLIMIT_NOFILE" in text and "ulimit -n" in text, text
+        assert len(text.splitlines()) == 1
+    assert start_with(tmp_path, *flags, RLIMIT_NOFILE=least) is None
+
+
+@pytest.mark.parametrize("files, code", [(15, 1), (16, 0)])
+def test_too_few_files_for_a_command(files, code):
+    ended = subprocess.run([BINARY, "version"], env=environment(), capture_output=True, text=True,
+                           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)))
+    assert ended.returncode == code and ("RLIMIT_NOFILE" in ended.stderr) == (code == 1)

@@ -593,3 +593,92 @@ def test_handshakes_find_their_sessions_beside_a_redis_layer(serve, redis):
         with WebSocket(server, "/visits") as ws:
             assert ws.call("get", "nothing") is None
     assert server.metrics()["faults"] == 0
+
+
+# ---- who else could read or change what is kept -----------------------------------------------------
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed: run as root")
+
+
+def kept(tmp_path):
+    """A state folder in which sessions and a key for tokens are kept."""
+    state = tmp_path / "state"
+    with Server(["visits"], "--state", str(state)) as server:
+        Visitor(server).call("ticket", "ann", 60)
+    assert (state / "secret").exists() and sessions_file(state).exists()
+    return state
+
+
+@pytest.mark.parametrize("mode, is_taken", [(0o700, True), (0o755, True), (0o1777, True), (0o777, False), (0o702, False)])
+def test_a_state_folder_that_everybody_may_write_is_refused(tmp_path, mode, is_taken):
+    state = kept(tmp_path)
+    state.chmod(mode)
+    if is_taken:
+        with Server(["visits"], "--state", str(state)) as server:
+            assert server.is_running()
+    else:
+        message = start_fails(tmp_path, "--state", str(state))
+        assert str(state) in message and f"mode {mode:o}" in message and "chmod 700" in message
+
+
+def key_fails(state):
+    """What the log says when the key for tokens is needed."""
+    with Server(["visits"], "--state", str(state), alarms=False) as server:
+        assert fetch(server, post("/visits", call_text("ticket", "ann", 60))).json()["error"]["code"] == -32603
+        return server.wait_log("error handler failed .*")[0]
+
+
+def test_a_state_folder_that_its_group_may_write_is_warned_of(tmp_path):
+    state = kept(tmp_path)
+    state.chmod(0o770)
+    with Server(["visits"], "--state", str(state)) as server:
+        server.wait_log(f"warn .*the state folder may be written by its group.*cure=\"chmod 700 {re.escape(str(state))}\"")
+
+
+@as_root
+@pytest.mark.parametrize("name, words", [
+    (".", ["the state folder", "another user (65534)", "chown"]),
+    ("secret", ["the key for tokens", "another user (65534)", "remove it"]),
+    ("sessions.sqlite", ["sessions.sqlite", "another user (65534)", "chown"])])
+def test_what_belongs_to_another_user_is_refused(tmp_path, name, words):
+    state = kept(tmp_path)
+    os.chown(state / name, 65534, 65534)
+    message = key_fails(state) if name == "secret" else start_fails(tmp_path, "--state", str(state))
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("mode, is_taken", [(0o600, True), (0o400, True), (0o640, False), (0o604, False), (0o620, False)])
+def test_a_key_that_others_may_read_is_refused(tmp_path, mode, is_taken):
+    state = kept(tmp_path)
+    (state / "secret").chmod(mode)
+    if is_taken:
+        with Server(["visits"], "--state", str(state)) as server:
+            Visitor(server).call("ticket", "ann", 60)
+    else:
+        message = key_fails(state)
+        assert f"mode {mode:o}" in message and "chmod 600" in message
+
+
+def test_a_key_that_is_no_file_is_refused(tmp_path):
+    state = kept(tmp_path)
+    (state / "secret").unlink()
+    os.mkfifo(state / "secret", 0o600)
+    assert "it is no file but a fifo" in key_fails(state)
+
+
+@pytest.mark.parametrize("mode, is_taken", [(0o600, True), (0o644, True), (0o620, False), (0o602, False)])
+def test_a_session_file_that_others_may_write_is_refused(tmp_path, mode, is_taken):
+    state = kept(tmp_path)
+    sessions_file(state).chmod(mode)
+    if is_taken:
+        with Server(["visits"], "--state", str(state)) as server:
+            warned = server.log_lines("warn .*sessions may be read by others")
+            assert bool(warned) == (mode == 0o644)
+    else:
+        message = start_fails(tmp_path, "--state", str(state))
+        assert f"mode {mode:o}" in message and "chmod 600" in message
+
+
+def test_a_session_file_that_is_none_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    assert "is no file" in start_fails(tmp_path, "--sessions", f"sqlite:{tmp_path / 'fifo'}", "--state", str(tmp_path / "s"))
