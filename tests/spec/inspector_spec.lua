@@ -1,7 +1,9 @@
 --- The inspector: what it shows of others' words, and how little a flood of events can do to it.
 local core = require("perigee.core")
 local feed = require("perigee.inspector.feed")
+local report = require("perigee.report")
 local rig = require("tests.spec.support.rig")
+local signals = require("perigee.signals")
 local shown = require("perigee.inspector.shown")
 
 describe("what is shown", function()
@@ -46,6 +48,34 @@ describe("what is shown", function()
     assert.is_true(#shown.value(many, 200) < 300)
     assert.is_true(#shown.value({ [("k"):rep(1e5)] = ("v"):rep(1e5) }, 200) < 400)
     assert.equal("(function)", shown.value(print, 10))
+  end)
+
+  it("is short JSON to the byte, and six tables deep", function()
+    local array = function(list) return setmetatable(list, core.array_mt) end
+    assert.equal('{"a":1}', shown.value({ a = 1 }, 7))
+    assert.equal("[1,2,3]", shown.value(array { 1, 2, 3 }, 7))
+    assert.equal("[1,2,3…]", shown.value(array { 1, 2, 3, 4 }, 6))
+    assert.equal("[1…]", shown.value(array { 1, 2 }, 2))
+    assert.equal("[[[[[[1]]]]]]", shown.value({ { { { { { 1 } } } } } }, 100))
+    assert.equal("[[[[[[…]]]]]]", shown.value({ { { { { { { 1 } } } } } } }, 100))
+    assert.equal(('{"%s…":1}'):format(("k"):rep(60)), shown.value({ [("k"):rep(61)] = 1 }, 100))
+    assert.equal(('{"%s":1}'):format(("k"):rep(60)), shown.value({ [("k"):rep(60)] = 1 }, 100))
+    assert.equal("[1]", shown.value({ 1 }, 100))
+    assert.equal("{}", shown.value({}, 100))
+  end)
+
+  it("is an id with its worker when there are several", function()
+    local workers = core.workers
+    assert.equal("ff", shown.conn(255))
+    assert.same({ core.worker, 255 }, { shown.conn_of("ff") })
+    core.workers = 3
+    assert.equal(core.worker .. ":ff", shown.conn(255))
+    assert.same({ 2, 16 }, { shown.conn_of("2:10") })
+    for _, text in ipairs { "3:10", "x", "", "1:", ":1", "1:x", "1:2:3", "-1" } do
+      assert.is_nil((shown.conn_of(text)), text)
+    end
+    core.workers = workers
+    assert.is_nil((shown.conn_of(workers .. ":10")))
   end)
 
   it("leaves secrets out of headers", function()
@@ -102,6 +132,25 @@ describe("the feed", function()
     client:call("ping")
     app:advance(5)
     assert.equal(2, #ticks)
+  end)
+
+  it("keeps the last fifty faults, oldest first", function()
+    local told = report.on_fault
+    finally(function()
+      report.on_fault = told
+      signals.forget(feed.owner)
+    end)
+    feed.start()
+    for i = 1, 51 do
+      report.on_fault({ id = tostring(i), message = "m" .. i, traceback = "" }, "spec", {})
+      app:advance(0.001)
+      local kept = feed.kept()
+      assert.equal("m" .. i, kept[#kept].message)
+      assert.equal(math.min(i, 50), #kept)
+    end
+    local kept = feed.kept()
+    assert.equal(50, #kept)
+    for i = 1, 50 do assert.equal("m" .. i + 1, kept[i].message) end
   end)
 
   it("tells a bounded number of events, and how many there were", function()
