@@ -110,7 +110,7 @@ M.keys = {
   { name = "head_timeout", type = "duration", default = 10, min = 0.001, max = DAY, section = "Timeouts",
     doc = "Time for a request's head, and for the first one since connecting." },
   { name = "body_timeout", type = "duration", default = 30, min = 0.001, max = DAY, section = "Timeouts",
-    doc = "Time between two pieces of a request's body." },
+    doc = "Time between two pieces of a body or message; in all, and a second per 64 KiB." },
   { name = "idle_timeout", type = "duration", default = 75, min = 0.001, max = DAY, section = "Timeouts",
     doc = "Time between two requests on a kept-alive connection." },
   { name = "ping_interval", type = "duration", default = 25, min = 0.001, max = DAY, section = "Timeouts",

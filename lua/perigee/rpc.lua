@@ -382,20 +382,20 @@ function M.slow(task, ms)
   end
 end
 
---- A result (or an error's data) has no form in JSON.
+--- A result (or an error's data) has no form in JSON, or is too long.
 ---@param record perigee.Record
 ---@param task integer
 ---@param bits integer
 ---@param value any
 ---@param style integer
 ---@param what string
----@param path string
+---@param path string? of what has no form; nil: it is too long
 function M.unencodable(record, task, bits, value, style, what, path)
   local ctx = call.ctx_of(task)
   record = call.record_of(task, record)
   local is_error = style == E.ERROR_2 or style == E.ERROR_1
   local encoding = record.encoding
-  if encoding.default and not encoding.encode and not is_error then
+  if path and encoding.default and not encoding.encode and not is_error then
     -- once more, with everything that has no form in JSON turned into something that has
     local text, err = core.json_encode(channel.convert(value, encoding.default))
     if text then return text, style | E.RAW end
@@ -403,17 +403,19 @@ function M.unencodable(record, task, bits, value, style, what, path)
     if not what then what, path = err:match("^cannot encode (.*)$"), "" end
   end
   local id = report.new_id()
-  local event = is_error and "error data cannot be encoded" or "result cannot be encoded"
+  local whose = is_error and "error" or "result"
+  local event = (is_error and "error data" or whose) .. (path and " cannot be encoded" or " cannot be sent")
   local fields = {
     error_id = id, path = record.path, method = ctx and ctx[METHOD],
-    at = (is_error and "error" or "result") .. path, what = what,
+    at = path and whose .. path, what = what,
   }
   if report.is_due("error", fields, ("%s %s %s"):format(event, record.path, fields.method or "")) then
     core.log("error", event, fields)
   end
   local data = { error_id = id }
   if core.is_dev then
-    data.dev = { message = ("the result holds %s at result%s"):format(what, path) }
+    data.dev = { message = path and ("the result holds %s at result%s"):format(what, path)
+      or ("the %s is %s"):format(whose, what) }
   end
   return answer_error(record, bits, errors.wire(codes.internal, nil, data))
 end

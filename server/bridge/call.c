@@ -47,7 +47,8 @@ struct batch {
   struct envelope_span *members; /* owned; point into text */
   struct envelope_span *answers; /* owned, and what they point at: malloc'd or NULL */
   uint32_t n, begun, ended;
-  size_t held; /* bytes of text and answers, counted */
+  size_t bytes; /* of its answers so far */
+  size_t held;  /* bytes of text and answers, counted */
   bool is_http;
   bool is_pumping; /* members may end while another is being begun */
   bool is_late;    /* in host's list: goes on in the next turn */
@@ -84,6 +85,11 @@ static void hold(struct host *h, uint64_t id, size_t bytes) {
   if (conn) peer_of(conn)->held += bytes;
 }
 
+static void batch_hold(struct batch *b, size_t bytes) {
+  b->held += bytes;
+  hold(b->host, b->conn, bytes);
+}
+
 static void let_go(struct host *h, uint64_t id, size_t bytes) {
   struct conn *conn = worker_conn(&h->worker, id);
   h->held -= bytes;
@@ -100,6 +106,11 @@ static struct call *call_of(struct task *t) {
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
+
+static const char internal_error[] = "{\"code\":-32603,\"message\":\"Internal error\"}";
+static const char too_long[] = "longer than output_hard: return less at a time, or raise it";
+static const char batch_too_long[] = "with the other answers of its batch longer than output_hard: "
+                                     "ask for less in one batch, or raise it";
 
 struct answer {
   enum envelope_style style;
@@ -166,7 +177,31 @@ static bool write_answer(lua_State *L, struct builder *b, const struct call *c,
   return is_written;
 }
 
-/* False when the value has no form in JSON: w says why, nothing was sent. */
+/* Holds the answer in progress against output_hard. False when it could not be sent: it is thrown
+ * away, and w says why. */
+static bool fits_output(struct host *h, struct builder *b, const struct call *c,
+                        struct json_writer *w) {
+  const struct conn_limits *limits = &h->settings->conn;
+  bool is_frame = !(c->bits & ENV_HTTP) && !c->batch;
+  size_t n = is_frame ? ws_frame_len(b) : builder_len(b);
+  size_t most = is_frame ? limits->output_hard : conn_answer_max(limits);
+  if (is_frame) n += ws_head_len(n);
+  bool is_alone = !b->is_failed && n <= most;
+  if (is_alone && (!c->batch || c->batch->bytes + n <= most)) return true;
+  builder_abort(b);
+  json_writer_init(w, b, h->array_mt);
+  w->error = is_alone ? batch_too_long : too_long;
+  return false;
+}
+
+static void keep_for_batch(struct call *c, struct slice slice) {
+  struct batch *b = c->batch;
+  b->answers[c->member] = (struct envelope_span){mem_dup(slice_data(&slice), slice.len), slice.len};
+  b->bytes += slice.len + 1;
+  batch_hold(b, slice.len);
+}
+
+/* False when the value has no form in JSON or is too long: w says why, nothing was sent. */
 static bool send_answer(lua_State *L, struct call *c, const struct answer *a,
                         struct json_writer *w) {
   struct host *h = host_of(L);
@@ -189,18 +224,15 @@ static bool send_answer(lua_State *L, struct call *c, const struct answer *a,
     builder_abort(b);
     return false;
   }
+  if (!fits_output(h, b, c, w)) return false;
   if (!is_http && !c->batch) {
-    if (ws_frame_end(b, WS_TEXT, &slice)) ws_send_frame(conn, slice);
+    ws_frame_end(b, WS_TEXT, &slice);
+    ws_send_frame(conn, slice);
     return true;
   }
-  if (!builder_commit(b, &slice)) {
-    json_writer_init(w, b, h->array_mt);
-    w->error = "a result longer than 1 GiB";
-    return false;
-  }
+  builder_commit(b, &slice);
   if (c->batch)
-    c->batch->answers[c->member] =
-        (struct envelope_span){mem_dup(slice_data(&slice), slice.len), slice.len};
+    keep_for_batch(c, slice);
   else
     http_answer_call(conn, a->status, slice);
   return true;
@@ -215,7 +247,7 @@ static bool is_notification(uint32_t bits) {
 /* The last word when Lua cannot help: no memory, or an error in the error path. seconds: of the
  * limit that the call ran over, or 0. */
 static void send_last_word(struct host *h, struct call *c, double seconds) {
-  char value[96] = "{\"code\":-32603,\"message\":\"Internal error\"}";
+  char value[96];
   bool is_v1 = c->bits & ENV_METHOD && !(c->bits & (ENV_VERSION_2 | ENV_VERSION_OTHER | ENV_BATCH));
   enum envelope_style style = is_v1 ? ENV_ERROR_1 : ENV_ERROR_2;
   struct conn *conn = asker(h, c->conn, c->bits & ENV_HTTP);
@@ -228,6 +260,7 @@ static void send_last_word(struct host *h, struct call *c, double seconds) {
     if (c->bits & ENV_HTTP && !c->batch) http_answer_nothing(conn);
     return;
   }
+  snprintf(value, sizeof value, "%s", internal_error);
   if (seconds > 0)
     snprintf(value, sizeof value,
              "{\"code\":-32002,\"message\":\"Timeout\",\"data\":{\"timeout\":%g}}", seconds);
@@ -242,8 +275,7 @@ static void send_last_word(struct host *h, struct call *c, double seconds) {
     if (ws_frame_end(b, WS_TEXT, &slice)) ws_send_frame(conn, slice);
   } else if (builder_commit(b, &slice)) {
     if (c->batch)
-      c->batch->answers[c->member] =
-          (struct envelope_span){mem_dup(slice_data(&slice), slice.len), slice.len};
+      keep_for_batch(c, slice);
     else
       http_answer_call(conn, c->consumer->is_http_mapped ? 500 : 200, slice);
   }
@@ -321,7 +353,10 @@ static int say(lua_State *L, int status, lua_KContext ctx) {
   lua_pushvalue(L, a.value);
   lua_pushinteger(L, (lua_Integer)a.style);
   lua_pushstring(L, w.error);
-  lua_pushstring(L, w.path + w.path_at);
+  if (w.error == too_long || w.error == batch_too_long)
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, w.path + w.path_at);
   lua_callk(L, 7, 3, ctx, say_unencodable);
   return say_unencodable(L, LUA_OK, ctx);
 }
@@ -594,6 +629,13 @@ static void batch_answer(struct batch *b) {
     return;
   }
   builder_byte(out, ']');
+  if (builder_len(out) > h->settings->conn.output_hard) { /* tens of thousands of short answers */
+    builder_abort(out);
+    b->is_http ? builder_begin(out) : ws_frame_begin(out);
+    envelope_open(out, ENV_ERROR_2);
+    builder_text(out, internal_error);
+    envelope_close(out, ENV_ERROR_2, NULL, 0);
+  }
   if (b->is_http) {
     if (builder_commit(out, &slice)) http_answer_call(conn, 200, slice);
   } else if (ws_frame_end(out, WS_TEXT, &slice)) {
@@ -699,11 +741,6 @@ static void refuse(struct host *h, struct conn *conn, bool is_http, const char *
   else if (strcmp(why, "busy") != 0)
     metric_add(&h->worker.metrics.messages_malformed, 1);
   begin(h, conn, &call, refuse_body);
-}
-
-static void batch_hold(struct batch *b, size_t bytes) {
-  b->held += bytes;
-  hold(b->host, b->conn, bytes);
 }
 
 static void call_batch(struct host *h, struct conn *conn, const char *text, size_t n,

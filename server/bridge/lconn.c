@@ -6,6 +6,7 @@
 #include "bridge/host.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
+#include "bridge/settings.h"
 #include "net/ws_conn.h"
 #include "wire/utf8.h"
 
@@ -34,6 +35,20 @@ static int raise_unencodable(lua_State *L, struct builder *b, const struct json_
   builder_abort(b);
   slice_check(L, host_of(L));
   return luaL_error(L, "cannot encode params%s: %s", w->path + w->path_at, w->error);
+}
+
+/* Ends the frame in progress; raises, and nothing is sent, when no connection could take it. */
+static void end_frame(lua_State *L, struct builder *b, enum ws_opcode opcode, struct slice *frame) {
+  size_t most = host_of(L)->settings->conn.output_hard, n = ws_frame_len(b);
+  n += ws_head_len(n);
+  if (b->is_failed || n > most) {
+    builder_abort(b);
+    luaL_error(L,
+               "a message of %I bytes is over output_hard (%I bytes): send less at a time, or "
+               "raise that setting",
+               (lua_Integer)n, (lua_Integer)most);
+  }
+  ws_frame_end(b, opcode, frame);
 }
 
 enum { FLAG_V1 = 1, FLAG_RAW = 2 };
@@ -69,7 +84,7 @@ void lconn_write(lua_State *L, struct builder *b, const char *id, int method, in
     builder_text(b, ",\"id\":null");
   }
   builder_byte(b, '}');
-  if (!ws_frame_end(b, WS_TEXT, frame)) luaL_error(L, "a message longer than 1 GiB");
+  end_frame(L, b, WS_TEXT, frame);
 }
 
 int l_notify(lua_State *L) {
@@ -114,8 +129,7 @@ int l_send(lua_State *L) {
   struct builder *b = &conn->worker->out;
   ws_frame_begin(b);
   builder_add(b, data, n);
-  if (!ws_frame_end(b, is_binary ? WS_BINARY : WS_TEXT, &frame))
-    return luaL_error(L, "a message longer than 1 GiB");
+  end_frame(L, b, is_binary ? WS_BINARY : WS_TEXT, &frame);
   return return_bool(L, ws_send_frame(conn, frame));
 }
 

@@ -21,9 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of output_hard, what an answer's head and what was sent before it may need. */
-enum { ANSWER_MARGIN = 64 * 1024 };
-
 struct web {
   struct consumer *consumer;
   uint64_t conn;
@@ -112,8 +109,7 @@ static int say(lua_State *L, int status, lua_KContext ctx) {
   const char *type = luaL_optlstring(L, top - 1, NULL, &type_len);
   const char *lines = luaL_optlstring(L, top, NULL, &lines_len);
   lua_Integer code = luaL_checkinteger(L, top - 3);
-  size_t most = h->settings->conn.output_hard;
-  most = most > 2 * ANSWER_MARGIN ? most - ANSWER_MARGIN : most / 2;
+  size_t most = conn_answer_max(&h->settings->conn);
   if (n > most)
     return luaL_error(L, "a body of %I bytes is over %I, what output_hard leaves for one",
                       (lua_Integer)n, (lua_Integer)most);

@@ -169,7 +169,7 @@ void conn_set_timeout(struct conn *conn, uint64_t ms) {
   struct deadlines *ds = &conn->worker->deadlines;
   if (conn->state == CONN_CLOSED) return;
   conn->timeout.fire = on_timeout;
-  deadline_set(ds, &conn->timeout, deadlines_now(ds) + ms);
+  deadline_await(ds, &conn->timeout, deadlines_now(ds) + ms);
 }
 
 void conn_unset_timeout(struct conn *conn) {
@@ -207,6 +207,80 @@ static void enqueue(struct conn *conn, struct slice slice) {
   b->slices[b->n++] = slice;
 }
 
+/* Takes the slices that have no bytes left out of the front of the queue. */
+static void drop_written(struct conn *conn, uint32_t n) {
+  struct backlog *b = conn->backlog;
+  if (n == 0) return;
+  uint32_t left = 1 + (b ? b->n : 0) - n;
+  conn->first.len = 0;
+  if (left) conn->first = b->slices[n - 1];
+  if (!b) return;
+  if (left > 1) memmove(b->slices, b->slices + n, (left - 1) * sizeof *b->slices);
+  b->compacted = b->compacted > n ? b->compacted - n : 0;
+  b->n = left ? left - 1 : 0;
+}
+
+/* Hands the kernel as much of the queue as it takes. False when the connection is broken. */
+static bool write_some(struct conn *conn) {
+  struct backlog *b = conn->backlog;
+  uint32_t n = 1 + (b ? b->n : 0);
+  uint32_t at = 0; /* slices that are written */
+  int wrote = 0;
+  while (at < n) {
+    uv_buf_t iov[IOV];
+    struct slice *slices[IOV];
+    unsigned k = 0;
+    size_t want = 0;
+    for (; k < IOV && at + k < n; k++) {
+      slices[k] = at + k == 0 ? &conn->first : &b->slices[at + k - 1];
+      iov[k] = uv_buf_init((char *)slices[k]->buf->data + slices[k]->off, slices[k]->len);
+      want += slices[k]->len;
+    }
+    wrote = uv_try_write((uv_stream_t *)&conn->tcp, iov, k);
+    size_t left = wrote < 0 ? 0 : (size_t)wrote;
+    bool is_all = left == want;
+    conn->queued -= (uint32_t)left;
+    metric_add(&conn->worker->metrics.bytes_sent, left);
+    for (unsigned i = 0; i < k && (left || is_all); i++) {
+      if (left < slices[i]->len) {
+        slices[i]->off += (uint32_t)left;
+        slices[i]->len -= (uint32_t)left;
+        break;
+      }
+      left -= slices[i]->len;
+      buf_unref(slices[i]->buf);
+      slices[i]->len = 0;
+      at++;
+    }
+    if (!is_all) break;
+  }
+  drop_written(conn, at);
+  return wrote >= 0 || wrote == UV_EAGAIN;
+}
+
+/* It comes from another process, which may have other limits. */
+static void drop_too_long(struct conn *conn, uint32_t len) {
+  static struct log_limit limit = LOG_LIMIT(10);
+  struct log_line l;
+  metric_add(&conn->worker->metrics.sends_dropped, 1);
+  if (!log_begin_limited(&l, &limit, LOG_WARN, "a message longer than output_hard was not sent"))
+    return;
+  log_hex(&l, "conn", conn_id(conn));
+  log_uint(&l, "bytes", len);
+  log_uint(&l, "output_hard", conn->worker->limits->output_hard);
+  log_end(&l);
+}
+
+/* Hands the kernel what it takes, once what is queued in one turn is too much: who reads must not
+ * be taken for one who does not. */
+static bool fits(struct conn *conn, uint32_t len) {
+  uint32_t hard = conn->worker->limits->output_hard;
+  if (conn_pending(conn) + len <= hard) return true;
+  if (conn->is_writing || !conn->first.len) return false;
+  write_some(conn); /* should it fail, the flush finds out */
+  return conn_pending(conn) + len <= hard;
+}
+
 bool conn_send(struct conn *conn, struct slice slice) {
   struct worker *w = conn->worker;
   if (conn->state != CONN_OPEN || conn->is_doomed) {
@@ -214,8 +288,12 @@ bool conn_send(struct conn *conn, struct slice slice) {
     return false;
   }
   if (slice.len == 0) return true;
+  if (slice.len > w->limits->output_hard) {
+    drop_too_long(conn, slice.len);
+    return false;
+  }
   mark_dirty(conn);
-  if (conn_pending(conn) + slice.len > w->limits->output_hard) {
+  if (!fits(conn, slice.len)) {
     conn->is_doomed = true; /* not closed here: the caller may be in the middle of a group */
     metric_add(&w->metrics.sends_dropped, 1);
     return false;
@@ -312,60 +390,28 @@ static void write_rest(struct conn *conn, struct slice *slices, uint32_t n) {
 
 /* Writes the queue. False when the connection was closed. */
 static bool write_queue(struct conn *conn) {
+  if (!write_some(conn)) {
+    conn_close(conn, "write failed");
+    return false;
+  }
+  if (!conn->first.len) return true;
   struct backlog *b = conn->backlog;
   uint32_t n = 1 + (b ? b->n : 0);
-  uint32_t at = 0; /* slices that are written */
-  while (at < n) {
-    uv_buf_t iov[IOV];
-    struct slice *slices[IOV];
-    unsigned k = 0;
-    size_t want = 0;
-    for (; k < IOV && at + k < n; k++) {
-      slices[k] = at + k == 0 ? &conn->first : &b->slices[at + k - 1];
-      iov[k] = uv_buf_init((char *)slices[k]->buf->data + slices[k]->off, slices[k]->len);
-      want += slices[k]->len;
-    }
-    int wrote = uv_try_write((uv_stream_t *)&conn->tcp, iov, k);
-    if (wrote < 0 && wrote != UV_EAGAIN) {
-      conn_close(conn, "write failed");
-      return false;
-    }
-    size_t left = wrote < 0 ? 0 : (size_t)wrote;
-    bool is_all = left == want;
-    conn->queued -= (uint32_t)left;
-    metric_add(&conn->worker->metrics.bytes_sent, left);
-    for (unsigned i = 0; i < k && (left || is_all); i++) {
-      if (left < slices[i]->len) {
-        slices[i]->off += (uint32_t)left;
-        slices[i]->len -= (uint32_t)left;
-        break;
-      }
-      left -= slices[i]->len;
-      buf_unref(slices[i]->buf);
-      slices[i]->len = 0;
-      at++;
-    }
-    if (!is_all) break;
-  }
-  if (at < n) {
-    struct slice *left = mem_alloc((n - at) * sizeof *left);
-    for (uint32_t i = at; i < n; i++) left[i - at] = i == 0 ? conn->first : b->slices[i - 1];
-    metric_add(&conn->worker->metrics.bytes_sent, conn->queued);
-    conn->queued = 0;
-    conn->first.len = 0;
-    if (b) b->n = b->compacted = 0;
-    write_rest(conn, left, n - at);
-    free(left);
-    return conn->state != CONN_CLOSED;
-  }
+  struct slice *left = mem_alloc(n * sizeof *left);
+  left[0] = conn->first;
+  if (n > 1) memcpy(left + 1, b->slices, (n - 1) * sizeof *left);
+  metric_add(&conn->worker->metrics.bytes_sent, conn->queued);
+  conn->queued = 0;
   conn->first.len = 0;
   if (b) b->n = b->compacted = 0;
-  return true;
+  write_rest(conn, left, n);
+  free(left);
+  return conn->state != CONN_CLOSED;
 }
 
 static void on_stall(struct deadline *d) {
   struct conn *conn = backlog_of_stall(d)->conn;
-  conn->is_doomed = true;
+  conn->is_doomed = conn_pending(conn) > conn->worker->limits->output_soft; /* still */
   mark_dirty(conn);
 }
 
@@ -377,7 +423,7 @@ static void weigh_backlog(struct conn *conn) {
     struct backlog *b = need_backlog(conn);
     if (!deadline_is_set(&b->stall)) {
       b->stall.fire = on_stall;
-      deadline_set(&w->deadlines, &b->stall, worker_now(w) + w->limits->output_soft_ms);
+      deadline_await(&w->deadlines, &b->stall, worker_now(w) + w->limits->output_soft_ms);
     }
     if (conn->state == CONN_OPEN) conn_pause(conn, PAUSE_OUTPUT);
     return;
@@ -499,7 +545,9 @@ void conn_feed_kept(struct conn *conn) {
   }
   conn->pauses &= (uint8_t)~PAUSE_TURN;
   if (conn->pauses) return;
-  conn->active = worker_now(conn->worker); /* its silence was ours */
+  uint64_t now = worker_now(conn->worker);
+  if (conn->protocol->resumed) conn->protocol->resumed(conn, now - conn->active);
+  conn->active = now; /* its silence was ours */
   if (conn->input_len) {
     turn_look(turn);
     size_t used = feed(conn, conn->input, conn->input_len);
@@ -545,7 +593,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     if (conn->lingered > LINGER_BYTES) conn_close(conn, conn->why);
     return;
   }
-  conn->active = worker_now(w);
+  if (!conn->pauses) conn->active = worker_now(w); /* else it is when it is read again */
   uint8_t *data = (uint8_t *)buf->base;
   if (conn->input_len || conn->pauses) {
     keep_input(conn, data, (size_t)n);

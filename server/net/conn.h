@@ -43,12 +43,30 @@ struct conn_limits {
   struct ws_limits ws;                /* defaults; a path may have its own */
   uint32_t output_soft, output_hard;  /* bytes */
   uint64_t output_soft_ms;            /* over soft for longer: cut */
-  uint64_t head_ms, body_ms, idle_ms; /* request head in all; body between reads; keep-alive */
+  uint64_t head_ms, body_ms, idle_ms; /* request head in all; body or message between reads, and in
+                                         all more by its length; keep-alive */
   uint64_t ping_ms, pong_ms;
   uint64_t close_ms;  /* wait for the peer's close frame */
   uint64_t linger_ms; /* wait for the peer's end after ours */
   uint32_t turn_ms;   /* time of one connection in each turn of the loop */
 };
+
+/* Bytes per second of a body or message that is no more than body_ms behind. */
+enum { CONN_RATE = 64 * 1024 };
+
+/* What is left of the time for a body or message of which so many bytes have come, in all: or one
+ * byte every 29 seconds would hold a place for a month. */
+static inline uint64_t conn_time_left(const struct conn_limits *limits, uint64_t took, uint64_t n) {
+  uint64_t in_all = limits->body_ms + n * 1000 / CONN_RATE;
+  return took < in_all ? in_all - took : 0;
+}
+
+/* The longest answer that fits into output_hard with what goes along: the head of an HTTP response,
+ * short answers to the other members of a batch. */
+static inline size_t conn_answer_max(const struct conn_limits *limits) {
+  enum { ROOM = 64 * 1024 };
+  return limits->output_hard > 2 * ROOM ? limits->output_hard - ROOM : limits->output_hard / 2;
+}
 
 /* How a protocol reads its connection. */
 struct conn_protocol {
@@ -60,6 +78,8 @@ struct conn_protocol {
   void (*end)(struct conn *conn);
   /* conn.timeout has come. */
   void (*timeout)(struct conn *conn);
+  /* It is read again; the peer was not heard for so long, in milliseconds. May be NULL. */
+  void (*resumed)(struct conn *conn, uint64_t ms);
   /* Nothing is queued any more; may be NULL. */
   void (*drained)(struct conn *conn);
   /* The connection is over: called exactly once, from conn_close, before memory goes. */
@@ -75,10 +95,12 @@ struct ws_conn {
   struct ws_reader reader;
   const struct ws_limits *limits;
   struct ws_extra *extra; /* owned; NULL unless needed */
-  bool is_expected;       /* not accepted yet, but may be: frames are kept for it */
-  uint16_t code;          /* how it ends, once it does */
-  bool is_closing;        /* our close frame is queued */
-  bool is_awaiting_pong;  /* a ping is out and nothing came since */
+  uint64_t began;        /* worker_heard() at the first byte of a message that is not whole; or 0 */
+  uint32_t came;         /* bytes of it */
+  bool is_expected;      /* not accepted yet, but may be: frames are kept for it */
+  uint16_t code;         /* how it ends, once it does */
+  bool is_closing;       /* our close frame is queued */
+  bool is_awaiting_pong; /* a ping is out and nothing came since */
 };
 
 /* What most connections never need: a queue longer than one slice, and the clock of a slow reader.
@@ -141,7 +163,8 @@ uint64_t conn_id(const struct conn *conn);
 void *conn_upper(struct conn *conn);
 
 /* Queues bytes; takes a reference of its own. False, and nothing queued, when the connection does
- * not take output any more. Never calls back, never closes: safe while iterating. */
+ * not take output any more, or would not even were it empty: whoever makes a message that long is
+ * told so where it is made (output_hard). Never calls back, never closes: safe while iterating. */
 bool conn_send(struct conn *conn, struct slice slice);
 
 /* Bytes that were sent and not taken by the kernel yet. */

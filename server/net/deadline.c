@@ -9,6 +9,11 @@
 
 #include <stdlib.h>
 
+enum {
+  LATE_MS = 100,          /* a timer that late has not just had to wait for others */
+  MOST_MISSED_MS = 10000, /* is given back, for what was sent meanwhile to arrive */
+};
+
 struct deadline_entry {
   uint64_t key;
   struct deadline *d;
@@ -43,6 +48,11 @@ static void fire_due(struct deadlines *ds, uint64_t now) {
   ds->is_firing = true;
   while (ds->n && ds->heap[1].key <= now) {
     struct deadline *d = ds->heap[1].d;
+    if (d->due <= now && d->missed && d->missed != ds->missed + 1) {
+      uint32_t missed = ds->missed + 1 - d->missed;
+      d->missed = ds->missed + 1;
+      d->due = now + (missed < MOST_MISSED_MS ? missed : MOST_MISSED_MS);
+    }
     if (d->due > now) {
       sink(ds, 1, (struct deadline_entry){d->due, d});
       continue;
@@ -55,11 +65,29 @@ static void fire_due(struct deadlines *ds, uint64_t now) {
 
 static void arm(struct deadlines *ds);
 
-static void on_timer(uv_timer_t *timer) {
-  struct deadlines *ds = timer->data;
-  ds->armed = 0;
+static void stop_waiting(struct deadlines *ds) {
+  uv_check_stop(&ds->after_poll);
+  uv_idle_stop(&ds->no_sleep);
+}
+
+static void on_polled(uv_check_t *check) {
+  struct deadlines *ds = check->data;
+  stop_waiting(ds);
   fire_due(ds, deadlines_now(ds));
   arm(ds);
+}
+
+static void on_idle(uv_idle_t *idle) {
+  (void)idle; /* its being active is the point: the poll does not sleep */
+}
+
+static void on_timer(uv_timer_t *timer) {
+  struct deadlines *ds = timer->data;
+  uint64_t late = deadlines_now(ds) - ds->armed;
+  if (late >= LATE_MS) ds->missed += (uint32_t)late;
+  ds->armed = 0;
+  uv_check_start(&ds->after_poll, on_polled);
+  uv_idle_start(&ds->no_sleep, on_idle);
 }
 
 static void arm(struct deadlines *ds) {
@@ -75,11 +103,15 @@ static void arm(struct deadlines *ds) {
 void deadlines_open(struct deadlines *ds, uv_loop_t *loop) {
   *ds = (struct deadlines){0};
   uv_timer_init(loop, &ds->timer);
-  ds->timer.data = ds;
+  uv_check_init(loop, &ds->after_poll);
+  uv_idle_init(loop, &ds->no_sleep);
+  ds->timer.data = ds->after_poll.data = ds;
 }
 
 void deadlines_close(struct deadlines *ds) {
   uv_close((uv_handle_t *)&ds->timer, NULL);
+  uv_close((uv_handle_t *)&ds->after_poll, NULL);
+  uv_close((uv_handle_t *)&ds->no_sleep, NULL);
   /* whoever has one still may unset it afterwards: tasks that wait end after the worker has closed
    */
   for (uint32_t i = 1; i <= ds->n; i++) ds->heap[i].d->place = 0;
@@ -92,11 +124,17 @@ uint64_t deadlines_now(const struct deadlines *ds) {
   return ds->is_frozen ? ds->frozen_now : uv_now(ds->timer.loop);
 }
 
+void deadline_await(struct deadlines *ds, struct deadline *d, uint64_t due) {
+  deadline_set(ds, d, due);
+  d->missed = ds->missed + 1;
+}
+
 void deadline_set(struct deadlines *ds, struct deadline *d, uint64_t due) {
   /* What fires may set deadlines. Those due at once wait for the next turn, or one that sets itself
    * would hold the loop: libuv 1.44 runs a timer of 0 ms again in the same turn. */
   if (ds->is_firing && due <= deadlines_now(ds)) due = deadlines_now(ds) + 1;
   d->due = due;
+  d->missed = 0;
   if (d->place) {
     if (due >= ds->heap[d->place].key) return; /* later: the heap finds out */
     rise(ds, d->place, (struct deadline_entry){due, d});
@@ -127,6 +165,7 @@ void deadlines_freeze(struct deadlines *ds) {
   ds->frozen_now = deadlines_now(ds);
   ds->is_frozen = true;
   uv_timer_stop(&ds->timer);
+  stop_waiting(ds);
   ds->armed = 0;
 }
 

@@ -9,6 +9,9 @@
 
 /* deadline.c -- all timeouts of a worker on one uv_timer_t.
  *
+ * What is due fires after the loop has looked for input: what has come in time is read in time,
+ * even when the clock has jumped meanwhile.
+ *
  * A deadline is embedded in what waits. Moving one to a later time is a store: the heap notices
  * when the old time comes. That is the common case, as every message moves its connection's idle
  * deadline. Worker's thread only. */
@@ -19,12 +22,15 @@ typedef void deadline_fn(struct deadline *d);
 struct deadline {
   uint64_t due;      /* milliseconds of deadlines_now() */
   uint32_t place;    /* in the heap, from 1; 0: not set */
-  uint32_t kind;     /* free for whoever fire()s: which of several meanings */
+  uint32_t missed;   /* of deadline_await: what was missed when it was set, and 1; 0: plain */
   deadline_fn *fire; /* called once, after the deadline was unset; may set it again */
 };
 
 struct deadlines {
   uv_timer_t timer;
+  uv_check_t after_poll;       /* runs when something is due */
+  uv_idle_t no_sleep;          /* as well */
+  uint32_t missed;             /* milliseconds in which the loop should have looked and did not */
   struct deadline_entry *heap; /* from index 1 */
   uint32_t n, cap;
   uint64_t armed; /* when the timer fires, 0: not running */
@@ -42,6 +48,9 @@ uint64_t deadlines_now(const struct deadlines *ds);
 
 /* Sets or moves. due 0 or in the past fires on the next turn. */
 void deadline_set(struct deadlines *ds, struct deadline *d, uint64_t due);
+/* The same, for what waits for something from outside: when the process did not run for a while (it
+ * was stopped, its machine was, code ran on) the deadline comes later, as nobody has listened. */
+void deadline_await(struct deadlines *ds, struct deadline *d, uint64_t due);
 /* Harmless when not set. */
 void deadline_unset(struct deadlines *ds, struct deadline *d);
 static inline bool deadline_is_set(const struct deadline *d) {

@@ -18,14 +18,13 @@
 #include <string.h>
 
 enum {
-  SPARE_MAX = 64,        /* parsers kept per worker */
-  BODY_RATE = 16 * 1024, /* a body slower than this in bytes per second, in all, is too slow */
+  SPARE_MAX = 64, /* parsers kept per worker */
 };
 
 struct http_conn {
   struct http_parser parser;
   struct http_conn *next_spare;
-  uint64_t began; /* worker_now() of the first byte */
+  uint64_t began; /* worker_heard() at the end of the head */
   enum { READING_HEAD, READING_BODY, ANSWERING, STREAMING } state;
   bool is_answered;      /* within a call of the handler */
   bool has_body_to_come; /* input that follows may be the rest of a body nobody wants */
@@ -48,7 +47,7 @@ static struct http_conn *http_take(struct conn *conn) {
     http_parser_init(&h->parser, &w->limits->http);
   }
   h->state = READING_HEAD;
-  h->began = worker_now(w);
+  h->began = 0;
   h->is_answered = h->has_body_to_come = h->has_begun = false;
   conn->http = h;
   return h;
@@ -262,12 +261,9 @@ static void send_continue(struct conn *conn) {
 static void set_body_timeout(struct conn *conn) {
   const struct conn_limits *limits = conn->worker->limits;
   const struct http_conn *h = conn->http;
-  uint64_t now = worker_now(conn->worker), ms = limits->body_ms;
-  /* between reads, and in all: or one byte every 29 seconds would hold a place for a month */
-  uint64_t in_all =
-      h->began + limits->head_ms + limits->body_ms + h->parser.request.body_len * 1000 / BODY_RATE;
-  if (now + ms > in_all) ms = in_all > now ? in_all - now : 0;
-  conn_set_timeout(conn, ms);
+  uint64_t took = worker_heard(conn->worker) - h->began;
+  uint64_t left = conn_time_left(limits, took, h->parser.request.body_len);
+  conn_set_timeout(conn, left < limits->body_ms ? left : limits->body_ms);
 }
 
 /* After the handler had its say about the whole request. */
@@ -301,7 +297,6 @@ static size_t http_feed_conn(struct conn *conn, uint8_t *data, size_t n) {
         set_body_timeout(conn);
       } else if (!h->has_begun && http_is_midway(&h->parser)) {
         h->has_begun = true;
-        h->began = worker_now(w);
         /* a first request's time runs since accept: silence must not win more of it */
         if (!conn->is_fresh) conn_set_timeout(conn, w->limits->head_ms);
       }
@@ -332,6 +327,7 @@ static size_t http_feed_conn(struct conn *conn, uint8_t *data, size_t n) {
       h->has_body_to_come = r->is_chunked || r->content_length > n - total;
       h->parser.limits.body = limit;
       h->state = READING_BODY;
+      h->began = worker_heard(w);
       if (r->expects_continue && h->has_body_to_come && total == n) send_continue(conn);
       continue; /* even without input: a request without a body is whole now */
     }
@@ -364,6 +360,10 @@ static void http_timeout(struct conn *conn) {
     conn_close(conn, "idle");
     return;
   }
+  if (conn->pauses && h->state != STREAMING) { /* we do not listen, so its silence says nothing */
+    conn_set_timeout(conn, conn->worker->limits->head_ms);
+    return;
+  }
   if (h->state == STREAMING && conn_is_taking(conn)) {
     conn_set_timeout(conn, conn->worker->limits->body_ms);
     return;
@@ -376,6 +376,10 @@ static void http_timeout(struct conn *conn) {
   fail(conn, 408,
        h->state == READING_HEAD ? "the request head took too long"
                                 : "the request body took too long");
+}
+
+static void http_resumed(struct conn *conn, uint64_t ms) {
+  if (conn->http) conn->http->began += ms;
 }
 
 static void http_drained(struct conn *conn) {
@@ -400,6 +404,7 @@ static const struct conn_protocol protocol = {
     .feed = http_feed_conn,
     .end = http_end,
     .timeout = http_timeout,
+    .resumed = http_resumed,
     .drained = http_drained,
     .closed = http_closed,
     .drain = http_drain,

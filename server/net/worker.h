@@ -99,6 +99,12 @@ static inline uint64_t worker_now(const struct worker *w) {
   return deadlines_now(&w->deadlines);
 }
 
+/* The same without the time in which the process did not run: for how long a peer was listened to.
+ */
+static inline uint64_t worker_heard(const struct worker *w) {
+  return deadlines_now(&w->deadlines) - w->deadlines.missed;
+}
+
 /* Date field of HTTP answers, at most a second old. */
 const char *worker_date(struct worker *w);
 

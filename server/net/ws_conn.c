@@ -287,6 +287,26 @@ static bool inflate_event(struct conn *conn, struct ws_event *event) {
   return true;
 }
 
+/* Milliseconds that the message in progress still has. */
+static uint64_t message_left(const struct conn *conn) {
+  const struct worker *w = conn->worker;
+  if (!conn->ws.began) return UINT64_MAX;
+  uint64_t left = conn_time_left(w->limits, worker_heard(w) - conn->ws.began, conn->ws.came);
+  uint64_t quiet = worker_now(w) - conn->active, idle = w->limits->body_ms;
+  idle = quiet < idle ? idle - quiet : 0;
+  return left < idle ? left : idle;
+}
+
+/* More of a message or frame has come, and it is not whole yet. */
+static void message_goes_on(struct conn *conn, size_t n) {
+  struct worker *w = conn->worker;
+  if (!conn->ws.began) conn->ws.began = worker_heard(w);
+  conn->ws.came += (uint32_t)n;
+  uint64_t left = message_left(conn);
+  if (!conn->ws.is_closing && conn->timeout.due > worker_now(w) + left)
+    conn_set_timeout(conn, left);
+}
+
 static size_t ws_feed(struct conn *conn, uint8_t *data, size_t n) {
   struct ws_event event;
   size_t used;
@@ -296,7 +316,11 @@ static size_t ws_feed(struct conn *conn, uint8_t *data, size_t n) {
     fail(conn, event.code, event.reason);
     return n;
   }
-  if (result == WS_MORE) return used;
+  if (result == WS_MORE) {
+    message_goes_on(conn, used);
+    return used;
+  }
+  if (conn->ws.began && !ws_is_midway(&conn->ws.reader)) conn->ws.began = conn->ws.came = 0;
   switch (event.opcode) {
   case WS_TEXT:
   case WS_BINARY:
@@ -317,6 +341,15 @@ static void ws_end(struct conn *conn) {
   conn_close(conn, conn->ws.is_closing ? "closed" : "ended without a close frame");
 }
 
+static void set_timeout(struct conn *conn, uint64_t ms) {
+  uint64_t left = message_left(conn);
+  conn_set_timeout(conn, ms < left ? ms : left);
+}
+
+static void ws_resumed(struct conn *conn, uint64_t ms) {
+  if (conn->ws.began) conn->ws.began += ms;
+}
+
 static void ws_timeout(struct conn *conn) {
   const struct conn_limits *limits = conn->worker->limits;
   if (conn->ws.is_closing) {
@@ -328,12 +361,16 @@ static void ws_timeout(struct conn *conn) {
     conn_set_timeout(conn, limits->pong_ms);
     return;
   }
+  if (message_left(conn) == 0) {
+    fail(conn, WS_POLICY, "the message took too long");
+    return;
+  }
   if (conn->ws.is_awaiting_pong && quiet < limits->pong_ms) { /* we listen again since then */
-    conn_set_timeout(conn, limits->pong_ms - quiet);
+    set_timeout(conn, limits->pong_ms - quiet);
     return;
   }
   if (conn->ws.is_awaiting_pong && conn_is_taking(conn) && conn->left > 0) {
-    conn_set_timeout(conn, limits->pong_ms); /* our ping is behind something long that it reads */
+    set_timeout(conn, limits->pong_ms); /* our ping is behind something long that it reads */
     return;
   }
   if (conn->ws.is_awaiting_pong) {
@@ -342,13 +379,13 @@ static void ws_timeout(struct conn *conn) {
     return;
   }
   if (quiet < limits->ping_ms) { /* it spoke meanwhile: no need to ask */
-    conn_set_timeout(conn, limits->ping_ms - quiet);
+    set_timeout(conn, limits->ping_ms - quiet);
     return;
   }
   send_control(conn, WS_PING, NULL, 0);
   conn->ws.is_awaiting_pong = true;
   conn_is_taking(conn); /* from here on */
-  conn_set_timeout(conn, limits->pong_ms);
+  set_timeout(conn, limits->pong_ms);
 }
 
 static void ws_drained(struct conn *conn) {
@@ -375,6 +412,7 @@ static const struct conn_protocol protocol = {
     .feed = ws_feed,
     .end = ws_end,
     .timeout = ws_timeout,
+    .resumed = ws_resumed,
     .drained = ws_drained,
     .closed = ws_closed,
     .drain = ws_drain,

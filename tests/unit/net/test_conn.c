@@ -437,18 +437,66 @@ static void a_silent_connection_is_closed(void **state) {
   assert_true(is_over());
 }
 
-static void a_body_has_its_time(void **state) {
+static bool is_too_slow(void) {
+  return strncmp(input, "HTTP/1.1 408 ", 13) == 0;
+}
+
+#define POST_500 "POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\n"
+
+static void a_body_that_stands_still_has_its_time(void **state) {
   (void)state;
-  give_text("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\n");
+  give_text(POST_500);
   pass(limits.body_ms - 1);
-  give_text("x"); /* this one comes in time ... */
-  pass(limits.head_ms);
   assert_int_equal(input_len, 0);
-  for (int i = 0; i < 10 && !peer_has_ended; i++) {
-    pass(limits.body_ms - 1);
-    if (!peer_has_ended) give_text("x"); /* ... but not for ever */
+  pass(1);
+  assert_true(is_too_slow());
+  assert_int_equal(atomic_load(&w.metrics.http_timeouts), 1);
+}
+
+/* Each byte comes in time, but not for ever. */
+static void a_body_that_drips_has_its_time(void **state) {
+  (void)state;
+  give_text(POST_500);
+  for (int i = 0; i < 3; i++) {
+    give_text("x");
+    pass(limits.body_ms / 3 - (i == 2));
+    assert_int_equal(input_len, 0);
   }
-  assert_int_equal(strncmp(input, "HTTP/1.1 408 ", 13), 0);
+  give_text("x");
+  assert_int_equal(input_len, 0);
+  pass(1);
+  assert_true(is_too_slow());
+}
+
+static void a_long_body_has_more_time(void **state) {
+  (void)state;
+  static char some[CONN_RATE + 1];
+  memset(some, 'x', sizeof some);
+  give_text("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 90000\r\n\r\n");
+  give(some, CONN_RATE);
+  pass(20000);
+  give_text("x");
+  pass(limits.body_ms + 999 - 20000);
+  assert_int_equal(input_len, 0);
+  pass(1);
+  assert_true(is_too_slow());
+}
+
+/* What it could not send because we did not read is not held against it. */
+static void a_body_that_is_not_read_has_all_its_time(void **state) {
+  (void)state;
+  give_text(POST_500);
+  pass(limits.body_ms - 1);
+  conn_pause(served, PAUSE_CALLS);
+  pass(limits.body_ms);
+  assert_int_equal(input_len, 0);
+  give_text("x");
+  conn_resume(served, PAUSE_CALLS);
+  settle();
+  pass(1000); /* of the silence none counts */
+  assert_int_equal(input_len, 0);
+  pass(limits.body_ms);
+  assert_true(is_too_slow());
 }
 
 static void an_answer_in_pieces_may_be_read_slowly_but_not_never(void **state) {
@@ -916,6 +964,97 @@ static void ids_are_not_used_twice(void **state) {
   assert_null(worker_conn(&w, UINT64_MAX));
 }
 
+/* ---- messages that take long --------------------------------------------------------------------
+ */
+
+static const char too_slow[] = "\x88\x1b\x03\xf0the message took too long";
+
+static bool was_too_slow(void) {
+  size_t n = sizeof too_slow - 1;
+  return closed_code == WS_POLICY && input_len >= n &&
+         memcmp(input + input_len - n, too_slow, n) == 0;
+}
+
+static void a_message_that_stands_still_has_its_time(void **state) {
+  (void)state;
+  static const char *const starts[] = {"\x81", "\x81\xfe\x01", "\x81\x85kkkkab", "\x01\x80kkkk",
+                                       "\x89"};
+  static const size_t lengths[] = {1, 3, 8, 6, 1};
+  for (size_t i = 0; i < COUNT(starts); i++) {
+    closed_code = 0;
+    open_ws();
+    give(starts[i], lengths[i]);
+    pass(limits.body_ms - 1);
+    assert_int_equal(closed_code, 0);
+    pass(1);
+    if (!was_too_slow()) fail_msg("%zu: code %u", i, closed_code);
+    worker_cut(&w);
+    settle();
+    close(peer);
+    connect_pair();
+  }
+  assert_int_equal(atomic_load(&w.metrics.websocket_failures), COUNT(starts));
+}
+
+static void a_message_that_drips_has_its_time(void **state) {
+  (void)state;
+  open_ws();
+  give("\x81\xfe\x01\x00kkkk", 8);
+  for (int i = 0; i < 3; i++) {
+    pass(limits.body_ms / 3 - (i == 2));
+    assert_int_equal(closed_code, 0);
+    give("x", 1);
+  }
+  pass(1);
+  assert_true(was_too_slow());
+}
+
+static void a_long_message_has_more_time(void **state) {
+  (void)state;
+  static char some[CONN_RATE];
+  open_ws();
+  give("\x81\xff\0\0\0\0\0\x01\x80\0kkkk", 14); /* 98,304 bytes */
+  memset(some, 'k' ^ 'x', sizeof some);
+  give(some, sizeof some - 14);
+  pass(20000);
+  give(some, 1);
+  pass(limits.body_ms + 999 - 20000);
+  assert_int_equal(closed_code, 0);
+  pass(1);
+  assert_true(was_too_slow());
+}
+
+/* Each message has its own time, and what stands between them none. */
+static void messages_in_time_are_not_counted_together(void **state) {
+  (void)state;
+  open_ws();
+  for (int i = 0; i < 4; i++) {
+    give("\x01\x82kkkk\x03", 7);
+    pass(limits.ping_ms - 1);
+    give("\x02", 1);
+    give("\x89\x80kkkk", 6); /* a ping between its fragments */
+    give("\x80\x80kkkk", 6);
+    assert_int_equal(n_messages, i + 1);
+    pass(limits.ping_ms - 1);
+  }
+  assert_int_equal(closed_code, 0);
+}
+
+static void a_message_that_is_not_read_has_all_its_time(void **state) {
+  (void)state;
+  open_ws();
+  give("\x81\x85kkkka", 7);
+  pass(limits.ping_ms - 1);
+  conn_pause(served, PAUSE_CALLS);
+  pass(2 * limits.body_ms);
+  assert_int_equal(closed_code, 0);
+  give("b", 1);
+  conn_resume(served, PAUSE_CALLS);
+  settle();
+  pass(1000);
+  assert_int_equal(closed_code, 0);
+}
+
 /* ---- turns -------------------------------------------------------------------------------------
  */
 
@@ -1057,11 +1196,57 @@ static void who_does_not_read_for_long_is_cut(void **state) {
   builder_fini(&b);
 }
 
+/* Both are asked for in one turn, before the kernel was given anything. */
+static void who_asks_for_much_at_once_is_no_slow_reader(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  uint64_t opened = atomic_load(&w.metrics.bytes_sent);
+  assert_true(ws_send_frame(served, frame_of(&b, 'x', 600000)));
+  assert_true(ws_send_frame(served, frame_of(&b, 'y', 500000)));
+  assert_true(ws_send_frame(served, frame_of(&b, 'z', 10)));
+  settle();
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  take();
+  assert_int_equal(input_len, 600010 + 500010 + 12);
+  assert_int_equal(input[600010 - 1], 'x');
+  assert_int_equal(input[600010 + 10], 'y');
+  assert_int_equal(input[input_len - 1], 'z');
+  assert_int_equal(atomic_load(&w.metrics.bytes_sent) - opened, input_len);
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 0);
+  assert_false(is_over());
+  builder_fini(&b);
+}
+
+/* Whatever is queued: it could never be sent, which is not the fault of who should have got it. */
+static void what_is_too_long_for_any_queue_is_left_out(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  log_set_level(LOG_ERROR);
+  assert_false(ws_send_frame(served, frame_of(&b, 'x', limits.output_hard - 9)));
+  assert_int_equal(atomic_load(&w.metrics.sends_dropped), 1);
+  assert_true(ws_send_frame(served, frame_of(&b, 'x', limits.output_hard - 10)));
+  settle();
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  take();
+  assert_int_equal(input_len, limits.output_hard);
+  assert_false(is_over());
+  builder_fini(&b);
+}
+
 static void who_is_too_far_behind_is_cut_at_once(void **state) {
   (void)state;
   struct builder b = {0};
   unsigned sent = 0;
   open_ws();
+  full_writes = 0;
   while (ws_send_frame(served, frame_of(&b, 'x', 100000))) sent++;
   assert_int_equal(sent, 9); /* the tenth would pass the hard limit */
   assert_false(is_over());   /* not from inside conn_send */
@@ -1182,7 +1367,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(who_expects_to_continue_is_told, start, stop),
       cmocka_unit_test_setup_teardown(a_head_has_its_time, start, stop),
       cmocka_unit_test_setup_teardown(a_silent_connection_is_closed, start, stop),
-      cmocka_unit_test_setup_teardown(a_body_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_body_that_stands_still_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_body_that_drips_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_long_body_has_more_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_body_that_is_not_read_has_all_its_time, start, stop),
       cmocka_unit_test_setup_teardown(an_answer_in_pieces_may_be_read_slowly_but_not_never, start,
                                       stop),
       cmocka_unit_test_setup_teardown(who_waits_for_a_piece_is_not_to_blame, start, stop),
@@ -1210,6 +1398,11 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_the_kernel_does_not_take_follows_in_order, start, stop),
       cmocka_unit_test_setup_teardown(nothing_is_sent_to_who_is_gone, start, stop),
       cmocka_unit_test_setup_teardown(ids_are_not_used_twice, start, stop),
+      cmocka_unit_test_setup_teardown(a_message_that_stands_still_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_message_that_drips_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_long_message_has_more_time, start, stop),
+      cmocka_unit_test_setup_teardown(messages_in_time_are_not_counted_together, start, stop),
+      cmocka_unit_test_setup_teardown(a_message_that_is_not_read_has_all_its_time, start, stop),
       cmocka_unit_test_setup_teardown(what_takes_long_goes_on_in_the_next_turn, start, stop),
       cmocka_unit_test_setup_teardown(what_is_quick_stays_in_its_turn, start, stop),
       cmocka_unit_test_setup_teardown(who_is_put_off_may_end, start, stop),
@@ -1217,6 +1410,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_waits_holds_no_more_than_it_needs, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_for_long_is_cut, start, stop),
       cmocka_unit_test_setup_teardown(who_is_too_far_behind_is_cut_at_once, start, stop),
+      cmocka_unit_test_setup_teardown(who_asks_for_much_at_once_is_no_slow_reader, start, stop),
+      cmocka_unit_test_setup_teardown(what_is_too_long_for_any_queue_is_left_out, start, stop),
       cmocka_unit_test_setup_teardown(only_the_newest_ping_is_answered_late, start, stop),
       cmocka_unit_test_setup_teardown(a_failed_write_ends_the_connection, start, stop),
       cmocka_unit_test_setup_teardown(a_write_that_fails_half_way_ends_the_connection, start, stop),

@@ -377,6 +377,79 @@ static void only_a_frozen_clock_is_advanced(void **state) {
   assert_dies(advance_unfrozen, NULL, 0);
 }
 
+/* ---- after a pause of the process -------------------------------------------------------------
+ */
+
+/* As if the loop had been away: its timer should have fired so long ago. */
+static void be_away(uint64_t ms) {
+  assert_true(ds.armed > 0);
+  ds.armed -= ms;
+}
+
+static bool was_read; /* before the deadline fired */
+
+static void on_input(uv_poll_t *poll, int status, int events) {
+  (void)status;
+  (void)events;
+  was_read = n_log == 0;
+  uv_poll_stop(poll);
+  uv_close((uv_handle_t *)poll, NULL);
+}
+
+static void what_is_due_fires_after_input_was_looked_for(void **state) {
+  (void)state;
+  uv_poll_t poll;
+  int ends[2];
+  struct timed t = timed();
+  assert_int_equal(pipe(ends), 0);
+  assert_int_equal(write(ends[1], "x", 1), 1);
+  was_read = false;
+  uv_poll_init(&loop, &poll, ends[0]);
+  uv_poll_start(&poll, UV_READABLE, on_input);
+  deadline_set(&ds, &t.deadline, 0); /* due before the loop has looked at anything */
+  while (n_log == 0) uv_run(&loop, UV_RUN_ONCE);
+  assert_true(was_read);
+  uv_run(&loop, UV_RUN_NOWAIT);
+  close(ends[0]);
+  close(ends[1]);
+}
+
+static void time_in_which_nobody_listened_does_not_count(void **state) {
+  (void)state;
+  struct timed plain = timed(), awaited = timed(), later = timed();
+  deadline_set(&ds, &plain.deadline, deadlines_now(&ds) + 1);
+  deadline_await(&ds, &awaited.deadline, deadlines_now(&ds) + 1);
+  be_away(60000);
+  while (n_log == 0) uv_run(&loop, UV_RUN_ONCE);
+  assert_int_equal(plain.fired, 1);
+  assert_int_equal(awaited.fired, 0);
+  assert_in_range(ds.missed, 60000, 65000);
+  /* what comes late was sent meanwhile: it needs no more than this to arrive */
+  assert_in_range(awaited.deadline.due, plain.fired_at + 10000, deadlines_now(&ds) + 10000);
+  uint32_t missed = ds.missed;
+  deadline_await(&ds, &later.deadline, deadlines_now(&ds) + 1); /* set since: nothing was missed */
+  while (n_log == 1) uv_run(&loop, UV_RUN_ONCE);
+  assert_int_equal(later.fired, 1);
+  assert_int_equal(ds.missed, missed);
+  deadline_unset(&ds, &awaited.deadline);
+}
+
+static void a_little_late_is_not_away(void **state) {
+  (void)state;
+  struct timed t = timed();
+  deadline_await(&ds, &t.deadline, deadlines_now(&ds) + 1);
+  be_away(50);
+  while (n_log == 0) uv_run(&loop, UV_RUN_ONCE);
+  assert_int_equal(ds.missed, 0);
+  struct timed again = timed();
+  deadline_await(&ds, &again.deadline, deadlines_now(&ds) + 1);
+  be_away(101);
+  while (ds.missed == 0) uv_run(&loop, UV_RUN_ONCE);
+  assert_in_range(ds.missed, 100, 5000);
+  assert_int_equal(again.fired, 0);
+  deadline_unset(&ds, &again.deadline);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(deadlines_fire_in_order_at_their_times, start_frozen, stop),
@@ -398,6 +471,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(the_loop_waits_for_a_deadline_that_moved, start, stop),
       cmocka_unit_test_setup_teardown(an_unset_deadline_does_not_hold_the_loop, start, stop),
       cmocka_unit_test_setup_teardown(freezing_stops_the_loops_clock, start, stop),
+      cmocka_unit_test_setup_teardown(what_is_due_fires_after_input_was_looked_for, start, stop),
+      cmocka_unit_test_setup_teardown(time_in_which_nobody_listened_does_not_count, start, stop),
+      cmocka_unit_test_setup_teardown(a_little_late_is_not_away, start, stop),
       cmocka_unit_test_setup_teardown(only_a_frozen_clock_is_advanced, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
