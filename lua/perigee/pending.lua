@@ -58,26 +58,39 @@ function M.call(encoding, conn, method, params, opts)
   return result, err
 end
 
+---@class perigee.AnswerDetail
+---@field result any
+---@field failure any the answer's error
+---@field unreadable? string why one of the two is not here
+
+--- What the client's answer says against it, so that there is a result or an error whatever it sent.
+---@param detail perigee.AnswerDetail
+---@return perigee.Error?
+local function failure_in(detail)
+  local failure = detail.failure
+  if detail.unreadable then
+    return errors.new { message = "The client's answer cannot be read: " .. detail.unreadable }
+  elseif failure == nil or failure == core.null then
+    -- JSON-RPC 1.0 answers carry both members, the one that does not count as null
+    if detail.result ~= nil then return nil end
+    return errors.new { message = "The client's answer has neither a result nor an error" }
+  elseif type(failure) == "table" and math.type(failure.code) == "integer" and type(failure.message) == "string" then
+    return errors.new { code = failure.code, message = failure.message, data = failure.data }
+  end
+  return errors.new { message = "The client answered with an error", data = failure }
+end
+
 --- The client has answered. False when nobody waits for that id (any more).
 ---@param conn integer
 ---@param id any
----@param detail { result: any, failure: any }
+---@param detail perigee.AnswerDetail
 ---@return boolean
 function M.settle(conn, id, detail)
   local calls = by_conn[conn]
   local one = calls and calls[id]
   if not one then return false end
-  local failure = detail.failure
-  -- JSON-RPC 1.0 answers carry both members, the one that does not count as null
-  if failure ~= nil and failure ~= core.null then
-    local err
-    if type(failure) == "table" and math.type(failure.code) == "integer" and type(failure.message) == "string" then
-      err = errors.new { code = failure.code, message = failure.message, data = failure.data }
-    else
-      err = errors.new { message = "The client answered with an error", data = failure }
-    end
-    return core.wake(one.task, one.wait, nil, err)
-  end
+  local err = failure_in(detail)
+  if err then return core.wake(one.task, one.wait, nil, err) end
   return core.wake(one.task, one.wait, detail.result)
 end
 

@@ -391,7 +391,17 @@ static void push_detail(lua_State *L, struct host *h, const struct call *c,
     if (span->len == 0) continue;
     lua_rawgeti(L, LUA_REGISTRYINDEX, h->array_mt_ref);
     json_reader_init(&reader, span->at, span->len, &limits, &h->scratch, lua_gettop(L));
-    if (json_read(L, &reader) == JSON_OK) lua_setfield(L, detail, i ? "failure" : "result");
+    switch (json_read(L, &reader)) {
+    case JSON_OK: lua_setfield(L, detail, i ? "failure" : "result"); break;
+    case JSON_RANGE:
+      lua_pushliteral(L, "a number beyond 64 bits");
+      lua_setfield(L, detail, "unreadable");
+      break;
+    default:
+      lua_pushfstring(L, reader.limit ? "it is over the limit of %s" : "%s",
+                      reader.limit ? reader.limit : reader.error);
+      lua_setfield(L, detail, "unreadable");
+    }
     lua_settop(L, detail);
   }
 }

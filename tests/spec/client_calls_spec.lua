@@ -71,9 +71,35 @@ describe("ctx:call", function()
     assert.same({ 7, "no", { 1 } }, told '"error":{"code":7,"message":"no","data":[1]}')
   end)
 
+  it("returns nil and an error when the client's answer holds what no Lua value can", function()
+    given()
+    local beyond = { -32000, "The client's answer cannot be read: a number beyond 64 bits" }
+    for _, member in ipairs {
+      '"result":9223372036854775808', '"result":-9223372036854775809', '"result":{"a":[1,1e999]}',
+      '"error":{"code":9223372036854775808,"message":"no"}', '"error":{"code":1,"message":"no","data":1e999}',
+      '"result":1e999,"error":null', '"result":null,"error":1e999', '"result":1,"error":{"data":1e999}',
+    } do
+      assert.same(beyond, told(member), member)
+    end
+    assert.same({ math.maxinteger }, told '"result":9223372036854775807')
+    assert.same({ math.mininteger }, told '"result":-9223372036854775808')
+  end)
+
+  it("returns nil and an error when the client answers nothing", function()
+    given()
+    assert.same({ -32000, "The client's answer has neither a result nor an error" }, told '"error":null')
+  end)
+
+  it("reads an answer however its members are ordered, doubled or added to", function()
+    given()
+    assert.same({ 2 }, told '"error":null,"result":1,"x":1e999,"result":2')
+    assert.same({ 3, "no" }, told '"result":null,"error":{"message":"no","code":3}')
+    assert.same({ 3, "no" }, told '"result":1,"error":{"message":"no","code":3}')
+  end)
+
   it("returns nil and an error even if the client's has no proper form", function()
     given()
-    for _, bad in ipairs { '"text"', "5", "{}", '{"code":"7","message":"no"}', '{"code":1.5,"message":"no"}' } do
+    for _, bad in ipairs { '"text"', "5", "{}", "false", "[]", '{"code":"7","message":"no"}', '{"code":1.5,"message":"no"}' } do
       local result = told('"error":' .. bad)
       assert.same({ -32000, "The client answered with an error" }, { result[1], result[2] })
     end
