@@ -31,6 +31,9 @@ local M = {}
 ---@field sources table<string, string> text of what was loaded, by chunk name
 ---@field consumers perigee.Record[]
 ---@field timers table<perigee.Timer, true>
+---@field tasks table<integer, true> that it has begun, and that end with it
+---@field handles? userdata[] of luv's that were made while it was loaded
+---@field is_retired? boolean
 ---@field held? fun()[] what it wants to begin once it is served; nil from then on
 ---@field handover perigee.Handover
 
@@ -235,7 +238,7 @@ local function new_app(place)
   return {
     name = place.name, file = place.file, dir = place.dir, files = place.files, has_public = place.has_public,
     generation = place.generation or 1,
-    loaded = {}, sources = {}, consumers = {}, timers = {}, held = {}, handover = handover.new(),
+    loaded = {}, sources = {}, consumers = {}, timers = {}, tasks = {}, held = {}, handover = handover.new(),
   }
 end
 
@@ -247,10 +250,37 @@ function M.begin(app)
   for _, fn in ipairs(held) do fn() end
 end
 
+--- What luv holds at the moment.
+---@return table<userdata, true>
+local function handles_now()
+  local now = {}
+  for _, handle in ipairs(core.luv_handles()) do now[handle] = true end
+  return now
+end
+
+--- Notes which handles of luv's an app has made while it was loaded.
+---@param app perigee.App
+---@param before table<userdata, true>
+local function take_handles(app, before)
+  app.handles = {}
+  for handle in pairs(handles_now()) do
+    if not before[handle] then app.handles[#app.handles + 1] = handle end
+  end
+end
+
+---@param app perigee.App
+local function close_handles(app)
+  for _, handle in ipairs(app.handles or {}) do
+    if not uv.is_closing(handle) then uv.close(handle) end
+  end
+  app.handles = nil
+end
+
 --- Ends what an app has started.
 ---@param app perigee.App
 function M.retire(app)
-  wait.cancel_all(app)
+  wait.end_all(app)
+  close_handles(app)
   signals.forget(app)
   report.forget(app.sources)
 end
@@ -259,6 +289,8 @@ end
 --- it, too: whoever goes on calls M.abandon.
 ---@type perigee.App?
 local loading
+---@type table<userdata, true> what luv held before
+local before_loading
 ---@type string?
 local stopped
 
@@ -267,7 +299,10 @@ local stopped
 function M.abandon()
   local why = stopped
   core.loading(false)
-  if loading then M.retire(loading) end
+  if loading then
+    take_handles(loading, before_loading)
+    M.retire(loading)
+  end
   loading, stopped = nil, nil
   return why
 end
@@ -306,10 +341,11 @@ end
 ---@return any
 local function run(app, fn, ...)
   report.know(app.sources)
-  loading = app
+  loading, before_loading = app, handles_now()
   core.loading(true)
   local ok, result = xpcall(fn, function(err) return explain(app, err) end, ...)
   core.loading(false)
+  take_handles(app, before_loading)
   if ok then ok, result = pcall(take_consumers, app, result) end
   loading = nil
   if ok then return end

@@ -44,6 +44,7 @@ local messages = {
 ---@field message string
 ---@field data any
 ---@field is_refusal? boolean made by the server before the handler ran: not an error of the app
+---@field is_end? boolean the task that it was raised in was ended, as by a reload
 local Error = {}
 Error.__index = Error
 Error.__name = "perigee.error"

@@ -267,6 +267,10 @@ end
 ---@param path? string the consumer's
 ---@param conn? integer 0: none
 function M.report(err, co, what, path, conn)
+  if type(err) == "table" and rawget(err, "is_end") then
+    if co then coroutine.close(co) end -- runs its to-be-closed variables
+    return
+  end
   M.log(M.fault(err, co), what .. " failed", {
     path = path, conn = conn and conn ~= 0 and ("%x"):format(conn) or nil,
   })

@@ -336,7 +336,9 @@ function M.stopped(why, seconds)
   if why == STOP_TIMEOUT or why == STOP_SLICE then
     return errors.new { code = codes.timeout, data = { timeout = seconds } }
   end
-  return errors.new { code = codes.cancelled }
+  local err = errors.new { code = codes.cancelled }
+  err.is_end = true -- of the task: nothing has failed in it
+  return err
 end
 
 --- The handler caught that error and returned all the same: its caller is told what happened.

@@ -18,7 +18,7 @@ local uv = require("luv")
 local M = {}
 
 -- Specs may require "perigee" as apps do: what they start there ends with the app they test.
-local spec = { name = "spec", file = "spec", timers = {} }
+local spec = { name = "spec", file = "spec", timers = {}, tasks = {} }
 setmetatable(perigee, { __index = perigee.for_app(spec) })
 
 -- results are held against their schemas, as in dev
@@ -547,6 +547,7 @@ function TestApp:stop()
   apps.retire(self.app)
   apps.retire(spec)
   settle()
+  spec.is_retired = nil -- specs go on
   if current == self then current = nil end
 end
 

@@ -127,27 +127,63 @@ function M.blocking(owner, module, name, ...)
   return settle(job())
 end
 
---- What timers belong to: they are cancelled together when their app is retired.
----@class perigee.TimerOwner
+--- What an app runs beside its calls: it ends together when the app is retired.
+---@class perigee.TaskOwner
 ---@field timers table<perigee.Timer, true>
+---@field tasks table<integer, true> those that end with it
 ---@field held? fun()[] while it is loaded: what waits until it is served
+---@field is_retired? boolean
 
---- Runs a task of an app's, as soon as the app is served: while it is loaded, it may yet fail.
----@param owner perigee.TimerOwner
+--- Owners of the running tasks that end with them.
+---@type table<integer, perigee.TaskOwner>
+local owners = {}
+
+local leaving = { __close = function(mark)
+  owners[mark.task] = nil
+  mark.owner.tasks[mark.task] = nil
+end }
+
+local function run_owned(fn, ...)
+  local task = core.running() --[[@as integer]]
+  local _ <close> = setmetatable({ task = task, owner = owners[task] }, leaving)
+  fn(...)
+end
+
+---@param owner perigee.TaskOwner
+---@param fn function
+---@param ... any
+local function spawn_owned(owner, fn, ...)
+  local task = core.spawn(run_owned, fn, ...)
+  owners[task], owner.tasks[task] = owner, true
+  if owner.is_retired then core.cancel(task) end -- begun by what is ending
+end
+
+--- Runs a task, as soon as the app is served: while it is loaded, it may yet fail. What is spawned then,
+--- and what that spawns, ends with the app.
+---@param owner perigee.TaskOwner
 ---@param fn function
 ---@param ... any
 function M.start(owner, fn, ...)
   check_function(fn, "perigee.spawn")
-  if not owner.held then
+  if owner.held then
+    local args = table.pack(...)
+    owner.held[#owner.held + 1] = function() spawn_owned(owner, fn, table.unpack(args, 1, args.n)) end
+  elseif owners[core.running()] == owner then
+    spawn_owned(owner, fn, ...)
+  else
     core.spawn(fn, ...)
-    return
   end
-  local args = table.pack(...)
-  owner.held[#owner.held + 1] = function() core.spawn(fn, table.unpack(args, 1, args.n)) end
+end
+
+--- A timer's task ends with its owner, whoever has begun it.
+---@param owner perigee.TaskOwner
+---@param fn function
+local function start_timer(owner, fn)
+  if owner.held then M.start(owner, fn) else spawn_owned(owner, fn) end
 end
 
 ---@class perigee.Timer
----@field package owner perigee.TimerOwner
+---@field package owner perigee.TaskOwner
 local Timer = {}
 Timer.__index = Timer
 Timer.__name = "perigee.timer"
@@ -172,7 +208,7 @@ local function timer_wait(timer, seconds)
   return not timer.cancelled
 end
 
----@param owner perigee.TimerOwner
+---@param owner perigee.TaskOwner
 ---@return perigee.Timer
 local function new_timer(owner)
   local timer = setmetatable({ owner = owner }, Timer)
@@ -181,7 +217,7 @@ local function new_timer(owner)
 end
 
 --- Calls fn once, after some seconds.
----@param owner perigee.TimerOwner
+---@param owner perigee.TaskOwner
 ---@param seconds number
 ---@param fn function
 ---@return perigee.Timer
@@ -189,7 +225,7 @@ function M.after(owner, seconds, fn)
   check_seconds(seconds, "perigee.after")
   check_function(fn, "perigee.after")
   local timer = new_timer(owner)
-  M.start(owner, function()
+  start_timer(owner, function()
     if not timer_wait(timer, seconds) then return end
     owner.timers[timer] = nil
     fn()
@@ -199,7 +235,7 @@ end
 
 --- Calls fn every so many seconds, the first time after as many. Calls do not overlap: one that
 --- takes longer swallows the ticks it misses. An error is logged and the next tick comes.
----@param owner perigee.TimerOwner
+---@param owner perigee.TaskOwner
 ---@param seconds number more than 0
 ---@param fn function
 ---@return perigee.Timer
@@ -208,23 +244,27 @@ function M.every(owner, seconds, fn)
   check_function(fn, "perigee.every")
   if seconds == 0 then error("perigee.every needs more than 0 seconds", 2) end
   local timer = new_timer(owner)
-  M.start(owner, function()
+  start_timer(owner, function()
+    local task = core.running()
     local due = core.now()
     while true do
       local now = core.now()
       due = math.max(due + seconds, now)
       if not timer_wait(timer, due - now) then return end
       local ok, err = xpcall(fn, function(e) return report.fault(e) end)
+      if core.is_stopped(task) then return end -- its owner is retired
       if not ok then report.log(err, "timer failed") end
     end
   end)
   return timer
 end
 
---- Cancels all timers of an owner.
----@param owner perigee.TimerOwner
-function M.cancel_all(owner)
+--- Ends what an owner runs: its timers now, its tasks at their next wait.
+---@param owner perigee.TaskOwner
+function M.end_all(owner)
+  owner.is_retired = true
   for timer in pairs(owner.timers) do timer:cancel() end
+  for task in pairs(owner.tasks) do core.cancel(task) end
 end
 
 return M

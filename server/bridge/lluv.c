@@ -222,19 +222,32 @@ int lluv_open(lua_State *L) {
 }
 
 /* luv keeps each handle that is not closed in the registry. */
-static int close_body(lua_State *L) {
-  enum { TYPES = 1, KEY, HANDLE };
+int l_luv_handles(lua_State *L) {
+  enum { LIST = 1, TYPES, KEY, HANDLE };
+  lua_Integer n = 0;
   lua_settop(L, 0);
-  if (lua_getfield(L, LUA_REGISTRYINDEX, "uv_handle") != LUA_TTABLE) return 0; /* never required */
+  lua_newtable(L);
+  lua_getfield(L, LUA_REGISTRYINDEX, "uv_handle");
+  if (!lua_istable(L, TYPES)) return lua_settop(L, LIST), 1; /* never required */
   for (lua_pushnil(L); lua_next(L, LUA_REGISTRYINDEX); lua_settop(L, KEY)) {
     if (lua_type(L, HANDLE) != LUA_TUSERDATA || !lua_getmetatable(L, HANDLE)) continue;
     if (lua_rawget(L, TYPES) != LUA_TBOOLEAN) continue; /* no handle's metatable */
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &is_closing_key);
     lua_pushvalue(L, HANDLE);
+    lua_rawseti(L, LIST, ++n);
+  }
+  lua_settop(L, LIST);
+  return 1;
+}
+
+static int close_body(lua_State *L) {
+  lua_Integer n = (l_luv_handles(L), (lua_Integer)lua_rawlen(L, 1));
+  for (lua_Integer i = 1; i <= n; i++, lua_settop(L, 1)) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &is_closing_key);
+    lua_rawgeti(L, 1, i);
     lua_call(L, 1, 1);
     if (lua_toboolean(L, -1)) continue;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &close_key);
-    lua_pushvalue(L, HANDLE);
+    lua_rawgeti(L, 1, i);
     lua_call(L, 1, 0);
   }
   return 0;

@@ -15,6 +15,9 @@ int lluv_open(lua_State *L);
  * *n_faults, which must outlive the state. */
 void lluv_preload(lua_State *L, unsigned *n_faults);
 
+/* For Lua: core.luv_handles(): list of luv's handles that are not closed. */
+int l_luv_handles(lua_State *L);
+
 /* The worker ends: closes all of luv's handles, so that its loop can end. Their callbacks are not
  * called any more, since h->is_stopping. Before lua_close: luv would use the state after it. */
 void lluv_end_handles(struct host *h);

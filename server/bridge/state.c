@@ -388,6 +388,7 @@ static const luaL_Reg core[] = {
     {"json_encode", l_json_encode},
     {"loading", l_loading},
     {"log", l_log},
+    {"luv_handles", l_luv_handles},
     {"log_due", l_log_due},
     {"printable", l_printable},
     {"members", l_members},

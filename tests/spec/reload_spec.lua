@@ -2,6 +2,7 @@
 local core = require("perigee.core")
 local rig = require("tests.spec.support.rig")
 local testing = require("perigee.testing")
+local uv = require("luv")
 
 --- An app with a consumer at /test; `more(C, perigee)` declares what is different.
 local function version(name, more, options)
@@ -43,6 +44,137 @@ describe("reload", function()
     app:reload(version("three"))
     app:reload(counting("four"))
     assert.same({ 3, "four" }, ann:call("count"))
+  end)
+
+  describe("ends what the old code has begun by itself:", function()
+    --- What is begun while version one is loaded, by `begin(perigee, note, C)`; note(what) is seen.
+    local function begun(begin)
+      local seen = {}
+      local app = testing.app(version("one", function(C, perigee)
+        begin(perigee, function(what) seen[what] = (seen[what] or 0) + 1 end, C)
+      end))
+      local ann = app:connect("/test")
+      app:advance(10)
+      return seen, app, ann
+    end
+
+    --- Asserts that it was seen and is not any more after a reload, and that this is no fault.
+    local function ends(begin)
+      local seen, app = begun(begin)
+      assert.is_true((seen.tick or 0) > 0)
+      app:reload(version("two"))
+      local before = seen.tick
+      app:advance(60)
+      assert.equal(before, seen.tick)
+      rig.no_errors(app)
+      return seen
+    end
+
+    it("a loop in spawn", function()
+      ends(function(perigee, note)
+        perigee.spawn(function() while true do note("tick") perigee.sleep(1) end end)
+      end)
+    end)
+
+    it("its clean-up runs", function()
+      local seen = ends(function(perigee, note)
+        perigee.spawn(function()
+          local _ <close> = setmetatable({}, { __close = function() note("closed") end })
+          while true do note("tick") perigee.sleep(1) end
+        end)
+      end)
+      assert.equal(1, seen.closed)
+    end)
+
+    it("what that has spawned, and so on", function()
+      ends(function(perigee, note)
+        local function generation()
+          note("tick")
+          perigee.sleep(1)
+          perigee.spawn(generation)
+        end
+        perigee.spawn(generation)
+      end)
+    end)
+
+    it("what waits for a callback that never comes, with a loop behind it", function()
+      ends(function(perigee, note)
+        perigee.spawn(function()
+          note("tick")
+          while true do
+            perigee.await(function() end, 5)
+            note("tick")
+          end
+        end)
+      end)
+    end)
+
+    it("functions that timers are busy with", function()
+      ends(function(perigee, note)
+        perigee.after(1, function() while true do note("tick") perigee.sleep(1) end end)
+      end)
+      ends(function(perigee, note)
+        perigee.every(1, function() while true do note("tick") perigee.sleep(1) end end)
+      end)
+    end)
+
+    it("timers, those that calls have begun as well", function()
+      ends(function(perigee, note) perigee.every(1, function() note("tick") end) end)
+      local seen, app, ann = begun(function(perigee, note, C)
+        C:rpc_method("begin", function()
+          perigee.every(1, function() note("tick") end)
+          perigee.after(1, function() while true do note("tock") perigee.sleep(1) end end)
+        end)
+      end)
+      ann:call("begin")
+      app:advance(5)
+      assert.is_true(seen.tick > 1 and seen.tock > 1)
+      app:reload(version("two"))
+      local ticks, tocks = seen.tick, seen.tock
+      app:advance(60)
+      assert.same({ ticks, tocks }, { seen.tick, seen.tock })
+    end)
+
+    it("handles of luv's that were made while it was loaded", function()
+      local kept
+      local _, app = begun(function() kept = uv.new_timer() end)
+      assert.is_false(uv.is_closing(kept))
+      app:reload(version("two"))
+      assert.is_true(uv.is_closing(kept))
+    end)
+
+    it("handles of an app that does not load", function()
+      local app, kept = testing.app(version("one")), nil
+      assert.is_false(app:try_reload(version("two", function()
+        kept = uv.new_timer()
+        kept:start(1, 1, function() end)
+        error("not today")
+      end)))
+      assert.is_true(uv.is_closing(kept))
+    end)
+
+    it("but not what calls and connections have spawned", function()
+      local seen, app, ann = begun(function(perigee, note, C)
+        C:rpc_method("begin", function(ctx)
+          perigee.spawn(function() perigee.sleep(5) note("spawned") end)
+          ctx:spawn(function() perigee.sleep(5) note("of the call") end)
+        end)
+      end)
+      ann:call("begin")
+      app:reload(version("two"))
+      app:advance(10)
+      assert.same({ spawned = 1, ["of the call"] = 1 }, seen)
+    end)
+
+    it("and nothing of apps that stay", function()
+      local seen, app = begun(function(perigee, note)
+        perigee.spawn(function() while true do note("tick") perigee.sleep(1) end end)
+      end)
+      assert.is_false(app:try_reload(version("two", function() error("not today") end)))
+      local before = seen.tick
+      app:advance(10)
+      assert.equal(before + 10, seen.tick)
+    end)
   end)
 
   it("drops what the new code does not declare", function()

@@ -487,6 +487,10 @@ function core.json_encode(value) end
 ---@return string? err
 function core.json_decode(text) end
 
+--- Handles of luv's that are not closed.
+---@return userdata[]
+function core.luv_handles() end
+
 ---@param level "error"|"warn"|"info"|"debug"
 ---@param event string
 ---@param fields? table<string, any>

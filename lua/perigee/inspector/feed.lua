@@ -25,7 +25,7 @@ local ASKED_FOR = 2 -- seconds that another worker is told after it has last ask
 
 --- What timers and receivers belong to.
 ---@type { name: string, timers: table }
-M.owner = { name = "inspector", timers = {} }
+M.owner = { name = "inspector", timers = {}, tasks = {} }
 
 --- Watchers by connection.
 ---@type table<integer, { instance: perigee.Instance, needs_all: boolean }>
