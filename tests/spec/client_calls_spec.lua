@@ -99,7 +99,9 @@ describe("ctx:call", function()
 
   it("returns nil and an error even if the client's has no proper form", function()
     given()
-    for _, bad in ipairs { '"text"', "5", "{}", "false", "[]", '{"code":"7","message":"no"}', '{"code":1.5,"message":"no"}' } do
+    for _, bad in ipairs {
+      '"text"', "5", "{}", "false", "[]", '{"code":"7","message":"no"}', '{"code":1.5,"message":"no"}',
+    } do
       local result = told('"error":' .. bad)
       assert.same({ -32000, "The client answered with an error" }, { result[1], result[2] })
     end
