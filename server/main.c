@@ -123,6 +123,7 @@ static void crew_main(void *arg) {
   uv_sem_wait(&crew->go);
   if (crew->is_ok && !crew->is_cancelled) {
     slice_watch_begin(&crew->host);
+    host_started(&crew->host);
     host_run(&crew->host);
   }
   crew->is_clean = host_close(&crew->host);
@@ -175,7 +176,8 @@ static void on_signal(uv_signal_t *handle, int signal) {
   for (unsigned i = 0; i < c->n; i++)
     host_post(&c->crews[i].host, c->is_stopping ? HOST_STOP : HOST_DRAIN);
   uv_timer_start(&c->leave, on_leave,
-                 (c->is_stopping ? 0 : c->settings.grace_ms + HOST_LAST_GRACE_MS) + LEAVE_MS, 0);
+                 (c->is_stopping ? 0 : c->settings.grace_ms + 2 * HOST_LAST_GRACE_MS) + LEAVE_MS,
+                 0);
   c->is_stopping = true;
 }
 

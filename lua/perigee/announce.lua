@@ -2,7 +2,6 @@
 local app = require("perigee.app")
 local console = require("perigee.console")
 local core = require("perigee.core")
-local signals = require("perigee.signals")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -26,7 +25,6 @@ function M.listening(listeners, admin)
     core.log("info", "inspector", { url = ("http://%s/-/"):format(authority(admin.address, admin.port)) })
   end
   console.authority = authority(listeners[1].address, listeners[1].port)
-  signals.emit("server_started", {})
   if not core.is_dev then return end
   local base = "http://" .. authority(listeners[1].address, listeners[1].port)
   local lines = { ("\nPerigee %s serves"):format(core.version) }

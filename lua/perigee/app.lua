@@ -461,7 +461,7 @@ function M.serve(apps)
   for _, app in ipairs(apps) do
     M.apps[app.name] = app
     M.begin(app)
-    signals.emit("app_loaded", { app = app.name, generation = app.generation })
+    signals.announce("app_loaded", { app = app.name, generation = app.generation })
   end
   return items
 end

@@ -8,8 +8,8 @@ local M = {}
 
 ---@type table<string, perigee.MailHandler>
 local handlers = {
-  layer_up = function() core.spawn(signals.emit, "layer_up", {}) end,
-  layer_down = function(mail) core.spawn(signals.emit, "layer_down", { error = mail.error }) end,
+  layer_up = function() signals.announce("layer_up", {}) end,
+  layer_down = function(mail) signals.announce("layer_down", { error = mail.error }) end,
 }
 
 --- Who takes mail of a kind. It runs in no task: what waits has to be spawned.

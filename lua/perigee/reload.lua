@@ -158,7 +158,7 @@ function M.keep()
   for _, one in ipairs(c.changed) do
     app.begin(one)
     local is_new = not c.before[one.name]
-    core.spawn(signals.emit, is_new and "app_loaded" or "app_reloaded", {
+    signals.announce(is_new and "app_loaded" or "app_reloaded", {
       app = one.name, generation = one.generation,
     })
   end
@@ -195,7 +195,7 @@ function M.step(name, places, blamed, err)
     M.keep()
   elseif name == "undo" then
     M.undo()
-    if err then core.spawn(signals.emit, "app_reload_failed", { app = blamed, error = err }) end
+    if err then signals.announce("app_reload_failed", { app = blamed, error = err }) end
   elseif name == "pages" then
     livepage.tell()
   elseif name == "stopped" then

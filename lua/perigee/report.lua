@@ -260,6 +260,21 @@ function M.log(fault, event, fields)
   core.log("error", event, all, block)
 end
 
+--- Is this the end of a task from outside, as by a reload? Then nothing has failed.
+---@param err any
+---@return boolean
+local function is_end(err)
+  return type(err) == "table" and rawget(err, "is_end") == true
+end
+
+--- M.fault as a message handler; nil for a task's end.
+---@param err any
+---@return perigee.Fault?
+function M.fault_unless_end(err)
+  if is_end(err) then return nil end
+  return M.fault(err)
+end
+
 --- What C calls for an error that nobody waits for: in a hook, a timer, a spawned function.
 ---@param err any
 ---@param co? thread
@@ -267,7 +282,7 @@ end
 ---@param path? string the consumer's
 ---@param conn? integer 0: none
 function M.report(err, co, what, path, conn)
-  if type(err) == "table" and rawget(err, "is_end") then
+  if is_end(err) then
     if co then coroutine.close(co) end -- runs its to-be-closed variables
     return
   end

@@ -327,6 +327,7 @@ end
 -- enum task_stop in server/bridge/task.h
 local STOP_TIMEOUT <const> = 1
 local STOP_SLICE <const> = 2
+local STOP_SHUTDOWN <const> = 4
 
 --- The error that ends a task from outside.
 ---@param why integer
@@ -336,7 +337,9 @@ function M.stopped(why, seconds)
   if why == STOP_TIMEOUT or why == STOP_SLICE then
     return errors.new { code = codes.timeout, data = { timeout = seconds } }
   end
-  local err = errors.new { code = codes.cancelled }
+  local err = why == STOP_SHUTDOWN
+    and errors.new { code = codes.unavailable, message = "Unavailable: the server is stopping" }
+    or errors.new { code = codes.cancelled }
   err.is_end = true -- of the task: nothing has failed in it
   return err
 end

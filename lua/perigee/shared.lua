@@ -20,6 +20,10 @@ end
 
 --- Where a key is kept.
 local function place(self, key, what)
+  if core.is_loading() then
+    error(what .. ": values of perigee.shared cannot be used while the app is loaded: with Redis they have to be "
+      .. "waited for; use them in perigee.spawn, which begins when the app is served", 3)
+  end
   if type(key) ~= "string" or #key < 1 or #key > KEY_MAX then
     error(("%s: a key is a string of 1 to %d bytes"):format(what, KEY_MAX), 3)
   end

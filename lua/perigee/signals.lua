@@ -2,6 +2,7 @@
 local core = require("perigee.core")
 local report = require("perigee.report")
 local spelling = require("perigee.spelling")
+local wait = require("perigee.wait")
 
 local M = {}
 
@@ -16,7 +17,7 @@ local M = {}
 ---| "app_reload_failed" { app, error }
 ---| "layer_down" { error }
 ---| "layer_up" {}
----| "server_started" {}
+---| "server_started" {} once on every worker, when all listen; what is loaded later, when it is served
 ---| "server_draining" {}
 
 ---@class perigee.ConnectionEvent
@@ -38,7 +39,7 @@ M.names = {
   "server_started", "server_draining",
 }
 
----@type table<string, { fn: function, owner: table }[]>
+---@type table<string, { fn: function, owner: perigee.TaskOwner }[]>
 local receivers = {}
 for _, name in ipairs(M.names) do receivers[name] = {} end
 
@@ -57,8 +58,19 @@ function M.watches_calls()
   return #receivers.rpc_method_started + #receivers.rpc_method_completed + #receivers.rpc_method_failed > 0
 end
 
+---@param receiver { fn: function }
+---@param name perigee.Signal
+---@param event table
+local function tell(receiver, name, event)
+  local ok, fault = xpcall(receiver.fn, report.fault_unless_end, event)
+  if not ok and fault then report.log(fault, "signal receiver failed", { signal = name }) end
+end
+
+--- Has server_started been sent? Who comes later is told by itself.
+local is_started = false
+
 --- Calls fn for each signal of that name, from when its app is served until it is retired.
----@param owner { held?: fun()[] } the app
+---@param owner perigee.TaskOwner the app
 ---@param name perigee.Signal
 ---@param fn fun(event: table)
 function M.on(owner, name, fn)
@@ -68,8 +80,10 @@ function M.on(owner, name, fn)
   end
   if type(fn) ~= "function" then error("perigee.on: the receiver must be a function", 3) end
   local function begin()
-    list[#list + 1] = { fn = fn, owner = owner }
+    local receiver = { fn = fn, owner = owner }
+    list[#list + 1] = receiver
     changed()
+    if name == "server_started" and is_started then wait.spawn_for(owner, tell, receiver, name, {}) end
   end
   if owner.held then owner.held[#owner.held + 1] = begin else begin() end
 end
@@ -96,10 +110,18 @@ function M.emit(name, event)
   local list = receivers[name]
   for i = 1, #list do
     local receiver = list[i]
-    if not receiver then break end
-    local ok, fault = xpcall(receiver.fn, report.fault, event)
-    if not ok then report.log(fault, "signal receiver failed", { signal = name }) end
+    if not receiver then break end -- one before it has waited, and the last have gone meanwhile
+    tell(receiver, name, event)
   end
+end
+
+--- The same for what is no part of a call or a connection: each receiver in a task of its own, which may
+--- wait and ends with its app.
+---@param name perigee.Signal
+---@param event table
+function M.announce(name, event)
+  if name == "server_started" then is_started = true end
+  for _, receiver in ipairs(receivers[name]) do wait.spawn_for(receiver.owner, tell, receiver, name, event) end
 end
 
 return M

@@ -12,10 +12,13 @@ local client = require("perigee.client")
 local core = require("perigee.core")
 local perigee = require("perigee") --[[@as perigee.Face]]
 local reload = require("perigee.reload")
+local signals = require("perigee.signals")
 local testcore = require("perigee.core.testing")
 local uv = require("luv")
 
 local M = {}
+
+signals.announce("server_started", {}) -- nobody listens yet: each app is told when it is served
 
 -- Specs may require "perigee" as apps do: what they start there ends with the app they test.
 local spec = { name = "spec", file = "spec", timers = {}, tasks = {} }

@@ -149,10 +149,11 @@ local function run_owned(fn, ...)
   fn(...)
 end
 
+--- Runs a task that ends with its owner, whoever has begun it.
 ---@param owner perigee.TaskOwner
 ---@param fn function
 ---@param ... any
-local function spawn_owned(owner, fn, ...)
+function M.spawn_for(owner, fn, ...)
   local task = core.spawn(run_owned, fn, ...)
   owners[task], owner.tasks[task] = owner, true
   if owner.is_retired then core.cancel(task) end -- begun by what is ending
@@ -167,19 +168,18 @@ function M.start(owner, fn, ...)
   check_function(fn, "perigee.spawn")
   if owner.held then
     local args = table.pack(...)
-    owner.held[#owner.held + 1] = function() spawn_owned(owner, fn, table.unpack(args, 1, args.n)) end
+    owner.held[#owner.held + 1] = function() M.spawn_for(owner, fn, table.unpack(args, 1, args.n)) end
   elseif owners[core.running()] == owner then
-    spawn_owned(owner, fn, ...)
+    M.spawn_for(owner, fn, ...)
   else
     core.spawn(fn, ...)
   end
 end
 
---- A timer's task ends with its owner, whoever has begun it.
 ---@param owner perigee.TaskOwner
 ---@param fn function
 local function start_timer(owner, fn)
-  if owner.held then M.start(owner, fn) else spawn_owned(owner, fn) end
+  if owner.held then M.start(owner, fn) else M.spawn_for(owner, fn) end
 end
 
 ---@class perigee.Timer

@@ -562,6 +562,7 @@ static void call_released(struct task *t) {
 
 static const struct task_kind kind = {
     .name = "call",
+    .has_client = true,
     .waits = call_waits,
     .limit = call_limit,
     .failed = call_failed,

@@ -439,6 +439,7 @@ static double connect_limit(lua_State *L, struct task *t) {
 }
 
 static const struct task_kind connect_kind = {.name = "connect",
+                                              .has_client = true,
                                               .limit = connect_limit,
                                               .failed = connect_failed,
                                               .released = connect_released};
@@ -463,7 +464,8 @@ static void receive_released(struct task *t) {
   dispatch_released(conn);
 }
 
-static const struct task_kind receive_kind = {.name = "receive", .released = receive_released};
+static const struct task_kind receive_kind = {
+    .name = "receive", .has_client = true, .released = receive_released};
 
 static int disconnect_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
@@ -482,7 +484,7 @@ static void disconnect_released(struct task *t) {
   hook_of(t)->consumer->users--;
   free(hook_of(t)->reason);
   free(hook_of(t)->head);
-  t->host->n_disconnecting--;
+  t->host->n_farewells--;
 }
 
 static const struct task_kind disconnect_kind = {.name = "disconnect",
@@ -508,7 +510,7 @@ static void begin_disconnect(struct host *h, struct conn *conn, unsigned code, c
   hook->reason[n] = '\0';
   p->head = NULL;
   task_names(t, p->consumer->path, conn_id(conn));
-  h->n_disconnecting++;
+  h->n_farewells++;
   task_run_soon(t, disconnect_body); /* we may be inside a handler that closed its connection */
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* host.c -- a worker with Lua on it: made, loaded, listening, drained, gone.
  *
- * Stop order: no new connections; calls in flight are answered; WebSockets get 1001, idle HTTP is
- * closed; disconnect hooks run; after the grace time whoever is left is cut. */
+ * Stop order: apps are told; no new connections; calls in flight are answered; WebSockets get 1001,
+ * idle HTTP is closed; disconnect hooks run; after the grace time calls that still run are ended,
+ * and whoever is left then is cut. */
 #include "bridge/host.h"
 
 #include "base/log.h"
@@ -30,6 +31,52 @@
 
 enum { RESERVED_FILES = 64 }; /* for apps, logs, libraries */
 
+/* ---- signals --------------------------------------------------------------------------------- */
+
+static int told(lua_State *L, int status, lua_KContext ctx) {
+  (void)L;
+  (void)status;
+  (void)ctx;
+  return 0;
+}
+
+/* perigee.signals.FUNCTION(name, {}): the task's kind is called as the signal. */
+static int send_signal(lua_State *L, const char *function) {
+  struct task *t = lua_touserdata(L, 1);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "perigee.signals");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, function);
+  lua_pushstring(L, t->kind->name);
+  lua_newtable(L);
+  lua_callk(L, 2, 0, 0, told);
+  return 0;
+}
+
+static int started_body(lua_State *L) {
+  return send_signal(L, "announce");
+}
+
+static int draining_body(lua_State *L) {
+  return send_signal(L, "emit");
+}
+
+static void draining_released(struct task *t) {
+  t->host->n_farewells--;
+}
+
+static const struct task_kind started_kind = {.name = "server_started"};
+static const struct task_kind draining_kind = {.name = "server_draining",
+                                               .released = draining_released};
+
+/* Receivers run until they wait; the worker stays until they have ended. */
+static void tell_draining(struct host *h) {
+  struct task *t = task_begin(h, &draining_kind);
+  if (!t) return;
+  h->n_farewells++;
+  task_run(t, draining_body);
+}
+
 /* ---- mail and turns -------------------------------------------------------------------------- */
 
 void host_stop(struct host *h) {
@@ -46,23 +93,47 @@ static void on_last_grace(struct deadline *d) {
   host_stop((struct host *)((char *)d - offsetof(struct host, grace)));
 }
 
-static void on_grace(struct deadline *d) {
+static void wait_for_rest(struct host *h, uint64_t ms, deadline_fn *then) {
+  h->grace.fire = then;
+  deadline_set(&h->worker.deadlines, &h->grace, worker_now(&h->worker) + ms);
+  worker_hurry(&h->worker);
+}
+
+static void on_cut(struct deadline *d) {
   struct host *h = (struct host *)((char *)d - offsetof(struct host, grace));
   struct log_line l;
-  if (log_begin(&l, LOG_WARN, "grace time is over, cutting who is left")) {
+  if (h->worker.n_conns && log_begin(&l, LOG_WARN, "cutting who is left")) {
     log_uint(&l, "connections", h->worker.n_conns);
     log_end(&l);
   }
   worker_cut(&h->worker);
-  h->grace.fire = on_last_grace; /* their disconnect hooks still run; see on_turn */
-  deadline_set(&h->worker.deadlines, d, worker_now(&h->worker) + HOST_LAST_GRACE_MS);
-  worker_hurry(&h->worker);
+  wait_for_rest(h, HOST_LAST_GRACE_MS, on_last_grace); /* disconnect hooks still run; see on_turn */
+}
+
+/* Not those that are yet to be told how their calls have ended. */
+static void cut_unless_busy(struct conn *conn, void *arg) {
+  const struct peer *p = peer_of(conn);
+  (void)arg;
+  if (p->calls || p->is_opening || (p->is_plain && !p->transfer)) return;
+  conn_close(conn, "server stopped");
+}
+
+static void on_grace(struct deadline *d) {
+  struct host *h = (struct host *)((char *)d - offsetof(struct host, grace));
+  struct log_line l;
+  if (log_begin(&l, LOG_WARN, "grace time is over, ending what still runs")) {
+    log_uint(&l, "connections", h->worker.n_conns);
+    log_end(&l);
+  }
+  worker_each_conn(&h->worker, cut_unless_busy, NULL);
+  tasks_shut_down(h); /* their clients are answered, then leave: see dispatch_released */
+  wait_for_rest(h, HOST_LAST_GRACE_MS, on_cut);
 }
 
 static void drain(struct host *h) {
   if (h->worker.is_draining) return;
-  h->grace.fire = on_grace;
-  deadline_set(&h->worker.deadlines, &h->grace, worker_now(&h->worker) + h->settings->grace_ms);
+  wait_for_rest(h, h->settings->grace_ms, on_grace);
+  tell_draining(h); /* while everybody can still be spoken to */
   worker_drain(&h->worker);
   worker_hurry(&h->worker);
 }
@@ -104,7 +175,7 @@ static bool on_turn(void *owner) {
   if (h->worker.turn.is_late && h->n_late_batches) call_turn(h);
   groups_rewind(&h->groups);
   ltest_turn(h);
-  if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 && h->n_disconnecting == 0)
+  if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 && h->n_farewells == 0)
     host_stop(h);
   return is_more;
 }
@@ -221,6 +292,11 @@ void host_announce(struct host *h, const unsigned *ports) {
     log_end(&l);
   }
   lua_pop(h->L, 1);
+}
+
+void host_started(struct host *h) {
+  struct task *t = task_begin(h, &started_kind);
+  if (t) task_run_soon(t, started_body);
 }
 
 void host_run(struct host *h) {

@@ -79,13 +79,13 @@ struct host {
   size_t held;        /* bytes that calls and batches in flight hold, by estimate (call.c) */
   uint64_t *released; /* owned: strictly ordered connections that may go on */
   uint32_t n_released, cap_released;
-  uint32_t n_disconnecting; /* disconnect hooks that have not ended */
-  uint64_t test_task;       /* which runs tests; 0: none */
-  uint64_t quiet_task;      /* a test's task that waits for quiet; 0: none */
-  uint32_t quiet_wait;      /* its wait */
-  uint64_t quiet_activity;  /* worker.activity of the last turn */
-  struct deadline grace;    /* draining ends here at the latest */
-  struct deadline retire;   /* looks whether consumers that are gone are still used */
+  uint32_t n_farewells; /* disconnect hooks and receivers of server_draining that have not ended */
+  uint64_t test_task;   /* which runs tests; 0: none */
+  uint64_t quiet_task;  /* a test's task that waits for quiet; 0: none */
+  uint32_t quiet_wait;  /* its wait */
+  uint64_t quiet_activity; /* worker.activity of the last turn */
+  struct deadline grace;   /* draining ends here at the latest */
+  struct deadline retire;  /* looks whether consumers that are gone are still used */
   bool is_stopping;
 };
 
@@ -125,6 +125,8 @@ char *host_listen_error(const struct listen_address *at, int code, const char *f
 
 /* Says that and what is served now: to the log, in dev to people. Before host_run. */
 void host_announce(struct host *h, const unsigned *ports);
+/* Tells this worker's apps that all listen (signal server_started). Before host_run. */
+void host_started(struct host *h);
 
 /* Runs the loop until host_stop has done its work. */
 void host_run(struct host *h);
@@ -132,7 +134,9 @@ void host_run(struct host *h);
 /* Closes everything on the loop, so that host_run returns. */
 void host_stop(struct host *h);
 
-enum { HOST_LAST_GRACE_MS = 2000 }; /* for disconnect hooks of connections that were cut */
+/* Twice after the grace time: for the answers of calls that were ended, then for disconnect hooks
+ * of connections that were cut. */
+enum { HOST_LAST_GRACE_MS = 2000 };
 
 /* Kinds of mail. Any thread: drain, then end; or end at once. HOST_RELOAD is bridge/reload.h's,
  * HOST_STORED the store's. */

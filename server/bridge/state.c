@@ -378,6 +378,7 @@ static const luaL_Reg core[] = {
     {"head", l_head},
     {"hmac", l_hmac},
     {"is_host", l_is_host},
+    {"is_loading", l_is_loading},
     {"is_network", l_is_network},
     {"is_open", l_is_open},
     {"is_origin_pattern", l_is_origin_pattern},

@@ -677,6 +677,11 @@ int l_loading(lua_State *L) {
   return 0;
 }
 
+int l_is_loading(lua_State *L) {
+  lua_pushboolean(L, host_of(L)->is_loading);
+  return 1;
+}
+
 /* Raises what ends the task. */
 static int raise_stop(lua_State *L, struct task *t) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.stopped);
@@ -699,6 +704,13 @@ void task_stop(struct task *t, enum task_stop why, double seconds) {
   if (t->state != TASK_WAITING) return; /* told when it waits */
   t->is_open = false;
   make_ready(t, 0);
+}
+
+void tasks_shut_down(struct host *h) {
+  for (uint32_t i = 0; i < h->tasks.n_slots; i++) {
+    struct task *t = h->tasks.slots[i];
+    if (t && t->state != TASK_FREE && t->kind->has_client) task_stop(t, STOP_SHUTDOWN, 0);
+  }
 }
 
 int l_cancel(lua_State *L) {

@@ -30,6 +30,8 @@ struct task;
 /* What a task is for. All functions run on the worker's thread, outside Lua. */
 struct task_kind {
   const char *name;
+  /* A client waits for it: it is ended, and so answered, before the server goes. */
+  bool has_client;
   /* The coroutine waits for the first time: memory it borrowed from the caller goes now. May be
    * NULL. */
   void (*waits)(struct task *t);
@@ -78,7 +80,7 @@ struct task {
 };
 
 /* Why a task is ended from outside. */
-enum task_stop { STOP_NOT, STOP_TIMEOUT, STOP_SLICE, STOP_CANCELLED };
+enum task_stop { STOP_NOT, STOP_TIMEOUT, STOP_SLICE, STOP_CANCELLED, STOP_SHUTDOWN };
 
 enum task_state { TASK_FREE, TASK_READY, TASK_RUNNING, TASK_WAITING };
 
@@ -145,6 +147,9 @@ struct task *task_find(struct host *h, uint64_t id);
  * each wait after it. */
 void task_stop(struct task *t, enum task_stop why, double seconds);
 
+/* Ends all tasks that a client waits for: the server goes. */
+void tasks_shut_down(struct host *h);
+
 /* The worker's thread, once, before any Lua runs: from then on slice_watch_tick can reach it. */
 void slice_watch_begin(struct host *h);
 /* Watchdog's thread, every 50 ms or so: has this worker's Lua run for too long without waiting?
@@ -205,8 +210,10 @@ int l_wake(lua_State *L);
 /* now(): seconds, monotonic. */
 int l_now(lua_State *L);
 /* running(): id of the running task, or nil. */
-int l_loading(lua_State *L);
 int l_running(lua_State *L);
+/* loading(is_loading): from now on (or no longer) the code of an app that is being loaded runs. */
+int l_loading(lua_State *L);
+int l_is_loading(lua_State *L);
 /* cancel(task): task_stop(STOP_CANCELLED). False when there is none. */
 int l_cancel(lua_State *L);
 /* is_task(task): is it still there? */

@@ -169,6 +169,7 @@ static void web_released(struct task *t) {
 }
 
 static const struct task_kind kind = {.name = "request",
+                                      .has_client = true,
                                       .limit = web_limit,
                                       .failed = web_failed,
                                       .gave_up = web_gave_up,

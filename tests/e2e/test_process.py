@@ -13,7 +13,10 @@ import types
 import pytest
 
 from server import BINARY, PATIENCE, Server, apps_folder, environment, run, until
-from wire import (CLOSE, TEXT, Closed, Ended, Http, WebSocket, call_http, call_text, close_payload, fetch, frame, handshake, post, request)
+from wire import (CLOSE, TEXT, Closed, Ended, Http, RpcError, WebSocket, call_http, call_text, close_payload, fetch, frame,
+                  handshake, post, request)
+
+UNAVAILABLE = -32006
 
 FINE = """local perigee = require "perigee"
 local C = perigee.consumer {}
@@ -72,6 +75,8 @@ BROKEN_APPS = {
     "version that is none": (FINE.replace("{}", '{ versions = { "3.0" } }'), ["'versions'", "2.0"], 2),
     "handler that is none": (FINE.replace("function() return \"pong\" end", '"pong"'), ["'ping'", "function"], 3),
     "waiting while loading": (FINE.replace("return C", "perigee.sleep(1)\nreturn C"), ["cannot wait"], 4),
+    "shared values while loading": (FINE.replace("return C", 'perigee.shared("s"):get("x")\nreturn C'),
+                                    ["perigee.shared cannot be used while the app is loaded"], 4),
     "nothing returned": (FINE.replace("return C", ""), ["returns nothing"], None),
     "something else returned": (FINE.replace("return C", "return 42"), ["number"], None),
     "a list with something else": (FINE.replace("return C", "return { C, 42 }"), ["item 2"], None),
@@ -404,13 +409,23 @@ def test_sigterm_while_handlers_wait_for_clients():
 
 
 def test_grace_ends():
-    """A call that takes too long does not keep the server; disconnect hooks still run, and may spawn."""
+    """A call that takes too long does not keep the server: its client is told, and leaves as others do;
+    disconnect hooks still run, and may spawn."""
     with Server(["diary"], "--grace", "300ms") as server:
-        with WebSocket(server, "/diary?name=busy") as ws:
-            ws.send_call("sleep", 3600)
+        with WebSocket(server, "/diary?name=busy") as ws, Http(server) as http:
+            calls = [ws.send_call("sleep", 3600) for _ in range(2)]
             assert ws.call("ping") == "pong"
+            before = server.metrics()["calls"]
+            http.send(post("/diary", call_text("sleep", 3600)))
+            until(lambda: server.metrics()["calls"] > before, "the call over HTTP")
             server.signal()
             server.wait_log("grace time is over")
+            for call in calls:
+                with pytest.raises(RpcError) as failed:
+                    ws.answer(call)
+                assert failed.value.code == UNAVAILABLE
+            ws.expect_close()
+            assert http.response().json()["error"]["code"] == UNAVAILABLE
             ws.rest()
         assert server.wait() == 0
         assert len(server.log_lines(r"gone .*\bwho=busy\b.*code=|gone .*code=.*\bwho=busy\b")) == 1
@@ -556,6 +571,49 @@ def test_print_on_a_thread_goes_to_the_log(serve, tmp_path):
     assert server.wait_log(r'"event":"from a thread\\n\\t1\\tnil\\ttrue"')
     server.stop()
     assert server.output == b""
+
+
+SIGNALS = """local perigee = require "perigee"
+local C = perigee.consumer { groups = { "all" } }
+for _, name in ipairs { "server_started", "server_draining", "app_loaded" } do
+  perigee.on(name, function()
+    perigee.log:info("heard", { signal = name })
+    if name == "server_draining" then C:notify_group("all", "bye") end
+    perigee.sleep(0.05)
+    perigee.log:info("ended", { signal = name })
+  end)
+end
+C:rpc_method("ping", function() return "pong" end)
+return C
+"""
+
+
+def test_every_worker_is_told_of_start_and_end(tmp_path):
+    """Also who is alone with its signal: the worker stays until the receivers have ended."""
+    apps = apps_folder(tmp_path / "apps", files={"s.lua": SIGNALS})
+    with Server(apps, "--workers", "3") as server:
+        for name in "app_loaded", "server_started":
+            server.wait_log(f"ended .*signal={name}|ended .*name={name}", 3)
+        with WebSocket(server, "/s") as ws:
+            assert ws.call("ping") == "pong"
+            server.signal()
+            ws.expect("bye")
+            ws.rest()
+        assert server.wait() == 0
+        for step in "heard", "ended":
+            found = sorted(re.search(r"worker=(\d)", line)[1] for line in server.log_lines(f"{step} .*server_draining"))
+            assert found == ["0", "1", "2"]
+            for name in "app_loaded", "server_started":
+                assert len(server.log_lines(f"{step} .*signal={name}")) == 3
+
+
+def test_receiver_that_does_not_end_is_left_when_the_grace_time_is_over(tmp_path):
+    apps = apps_folder(tmp_path / "apps", files={"s.lua": SIGNALS.replace("sleep(0.05)", "sleep(3600)")})
+    with Server(apps, "--grace", "100ms", alarms=False) as server:
+        server.wait_log("heard .*server_started")
+        server.signal()
+        assert server.wait() == 0
+        assert server.log_lines("heard .*server_draining") and not server.log_lines("ended")
 
 
 def test_sigterm_with_a_deaf_client():

@@ -100,6 +100,12 @@ describe("check", function()
     }))
   end)
 
+  it("tells what would fail with Redis only: shared values while an app is loaded", function()
+    local seen = problems { ["a.lua"] = FINE:format('perigee.shared("s"):get("x")') }
+    assert.equal(1, #seen)
+    rig.has("a.lua:3 error get: values of perigee.shared cannot be used while the app is loaded", seen[1])
+  end)
+
   it("knows both consumers of a path", function()
     assert.same({ "b/init.lua:2 error two consumers on the path /a: the other is at …/a/init.lua:2" }, (problems {
       ["a/init.lua"] = FINE:format(""), ["b/init.lua"] = FINE:format(""):gsub("{}", '{ path = "/a" }'),

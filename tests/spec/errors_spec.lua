@@ -46,6 +46,22 @@ describe("errors", function()
     return { code = APPLICATION, message = message, data = { data or message } }
   end
 
+  it("error('text') of an app that is a function in a spec is an answer, and a library's error is a fault", function()
+    app = rig.app(function(C)
+      C:rpc_method("text", function() error("sorry") end)
+      C:rpc_method("bare", function() error("sorry", 0) end)
+      C:rpc_method("library", function() string.rep() end)
+      C:rpc_method("own", function(ctx) ctx:notify(5) end)
+    end)
+    client = app:connect("/test")
+    for _, method in ipairs { "text", "bare" } do
+      local _, err = client:try(method)
+      assert.same({ code = APPLICATION, message = "sorry", data = { "sorry" } }, err, method)
+    end
+    rig.no_errors(app)
+    for _, method in ipairs { "library", "own" } do rig.refused(INTERNAL, client, method) end
+  end)
+
   describe("an app raises for its clients", function()
     it("with error(\"text\"): the text, without a position", function()
       gives(application("no such room"), 'error("no such room")')

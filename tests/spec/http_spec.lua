@@ -109,7 +109,8 @@ end)
 describe("errors", function()
   it("of the app are told", function()
     for _, case in ipairs {
-      { function() error("Which one?", 0) end, 500 }, -- not the app's own error(): a fault
+      { function() error("Which one?", 0) end, 400, -32000, "Which one?" },
+      { function() string.rep() end, 500 }, -- not the app's own error(): a fault
       { function() return nil, "Which one?" end, 400, -32000, "Which one?" },
       { function() error(perigee.error { code = 7, message = "seven", data = { 1 } }) end, 400, 7, "seven" },
       { function() return nil, perigee.error { code = -32004 } end, 401, -32004, "Unauthenticated" },

@@ -32,6 +32,23 @@ describe("perigee.shared", function()
     assert.is_nil(store:get("nothing"))
   end)
 
+  it("is not there while an app is loaded, as it would not be with Redis", function()
+    for _, code in ipairs {
+      "get 'k'", "set('k', 1)", "add('k', 1)", "incr 'k'", "expire('k', 1)", "delete 'k'",
+    } do
+      local ok, err = pcall(rig.source, "perigee.shared 's':" .. code)
+      assert.is_false(ok, code)
+      rig.has("test.lua:1: " .. code:match("^%a+") .. ": values of perigee.shared cannot be used while", err)
+    end
+    rig.clean()
+    local client = rig.source([[
+      local s = perigee.shared "s"
+      perigee.spawn(function() s:set("k", 1) end)
+      C:rpc_method("m", function() return s:get "k" end)]]):connect("/test")
+    assert.equal(1, client:call("m"))
+    rig.clean()
+  end)
+
   it("is the same for all who name it, and others are others", function()
     store:set("k", 1)
     assert.equal(1, perigee.shared("spec"):get("k"))

@@ -2,6 +2,7 @@
 local core = require("perigee.core")
 local rig = require("tests.spec.support.rig")
 local signals = require("perigee.signals")
+local testing = require("perigee.testing")
 
 describe("signals", function()
   local app, client, seen
@@ -33,6 +34,62 @@ describe("signals", function()
     given(CALLS, method_of)
     client:call("m", 1)
     assert.same({ { "rpc_method_started", "m" }, { "rpc_method_completed", "m" } }, seen)
+  end)
+
+  it("server_started comes to each app when it is served, and may wait", function()
+    seen = {}
+    local function declare(perigee)
+      perigee.on("server_started", function()
+        perigee.sleep(1)
+        seen[#seen + 1] = "started"
+      end)
+      perigee.on("server_started", function() seen[#seen + 1] = "at once" end)
+      return perigee.consumer {}
+    end
+    app = testing.app(declare)
+    app:advance(0)
+    assert.same({ "at once" }, seen)
+    app:advance(1)
+    assert.same({ "at once", "started" }, seen)
+    app:reload(declare)
+    app:advance(1)
+    assert.same({ "at once", "started", "at once", "started" }, seen)
+    app:reload(function(perigee) return perigee.consumer {} end)
+    app:advance(1)
+    assert.equal(4, #seen)
+  end)
+
+  it("receivers that loop end with their app", function()
+    local ticks = 0
+    app = testing.app(function(perigee)
+      perigee.on("app_loaded", function() while true do ticks = ticks + 1 perigee.sleep(1) end end)
+      return perigee.consumer {}
+    end)
+    app:advance(3)
+    assert.is_true(ticks >= 3)
+    app:reload(function(perigee) return perigee.consumer {} end)
+    ticks = 0
+    app:advance(10)
+    assert.equal(0, ticks)
+    rig.no_errors(app)
+  end)
+
+  it("receivers may go while one before them waits", function()
+    given({ "rpc_method_started" }, method_of, function(_, perigee)
+      perigee.on("rpc_method_started", function() perigee.sleep(5) end)
+      perigee.on("rpc_method_started", function() seen[#seen + 1] = "the last" end)
+    end)
+    client:send(rig.request("m", "[1]", "1"))
+    rig.settle()
+    app:reload(function(perigee)
+      local C = perigee.consumer {}
+      C:rpc_method("ping", function() return "pong" end)
+      return C
+    end)
+    app:advance(10)
+    rig.no_errors(app)
+    rig.still_serves(client, "ping")
+    assert.same({ { "rpc_method_started", "m" } }, seen)
   end)
 
   it("of calls: started and failed, whatever the error", function()

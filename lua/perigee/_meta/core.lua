@@ -68,6 +68,9 @@ function core.spawn(fn, ...) end
 ---@param is_loading boolean
 function core.loading(is_loading) end
 
+---@return boolean
+function core.is_loading() end
+
 --- Id of the running task and the number of a new wait, which ends the one before. Raises where nothing
 --- can wait: outside of a task, or below a C function.
 ---@return perigee.Task task

@@ -1,5 +1,6 @@
 --- perigee test: busted inside the server's own Lua and loop.
 local config = require("perigee.config")
+local core = require("perigee.core")
 
 --- Spec folders of apps, when none is named.
 ---@return string[]
@@ -42,6 +43,12 @@ local function run(args)
   testcore.freeze()
   require("perigee.clock").follow()
   require("perigee.secret").forget_others()
+  -- error() in a spec is an app's, as an app may be a function in it
+  local set_environment = compatibility.setfenv
+  compatibility.setfenv = function(fn, env)
+    if rawget(env, "error") == nil then rawset(env, "error", core.error) end
+    return set_environment(fn, env)
+  end
   local stop = {}
   compatibility.exit = function(code) error(setmetatable({ code = code }, stop), 0) end
   arg = { [0] = "perigee test", table.unpack(args) } -- luacheck: ignore arg
