@@ -87,7 +87,7 @@ M.keys = {
     doc = "Bytes of a string or key in params." },
   { name = "max_depth", type = "integer", default = 20, min = 1, max = 100, section = "Limits",
     doc = "Nesting of params." },
-  { name = "max_method", type = "integer", default = 256, min = 1, max = 1000000, section = "Limits",
+  { name = "max_method", type = "size", default = 256, min = 1, max = 1000000, section = "Limits",
     doc = "Bytes of a method's name." },
   { name = "max_batch", type = "integer", default = 100, min = 1, max = 100000, section = "Limits",
     doc = "Members of a batch." },
@@ -256,6 +256,14 @@ local types = {
     return scaled(text, duration_units, function(unit) return unit end)
   end },
 }
+
+--- Seconds that a value in Lua stands for: a number as it is, a text such as "500ms" or "2h"; nil for anything else.
+---@param given any
+---@return number?
+function M.seconds(given)
+  if type(given) == "string" then return types.duration[2](given) end
+  return type(given) == "number" and given or nil
+end
 
 --- Holds a value against the range of its key. Returns nil and what is expected when it is outside.
 ---@param key perigee.Key

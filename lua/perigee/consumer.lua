@@ -35,7 +35,7 @@ local M = {}
 ---@field codec? perigee.Codec for results and notifications, such as require "cjson"
 ---@field json_default? fun(value: any): any for values that JSON has no form for
 ---@field limits? perigee.Limits
----@field timeout? number|false seconds for each method, default 30; false: none
+---@field timeout? number|string|false seconds, or a text such as "500ms" for each method, default 30; false: none
 ---@field http_status? "ok"|"mapped" "mapped": errors are HTTP 400, 404 and 500, not 200
 ---@field middleware? (fun(ctx: perigee.Ctx, next: fun(): any, any): any, any)[]
 ---@field discover? boolean answer rpc.discover; default in dev only
@@ -45,20 +45,20 @@ local M = {}
 ---@field decode? fun(text: string): any
 
 ---@class perigee.Limits what a consumer may have other than the server
----@field message? integer bytes of a WebSocket message
----@field body? integer bytes of a POST body
+---@field message? integer|string bytes of a WebSocket message, or a text such as "6MiB"
+---@field body? integer|string bytes of a POST body, likewise
 ---@field batch? integer members of a batch
 ---@field calls? integer calls in flight on a connection
 ---@field array? integer items of an array in params
----@field string? integer bytes of a string in params
+---@field string? integer|string bytes of a string in params, likewise
 ---@field values? integer values in params, of all levels
 ---@field depth? integer nesting of params
----@field method? integer bytes of a method's name
+---@field method? integer|string bytes of a method's name, likewise
 
 ---@class perigee.MethodOptions
 ---@field websocket? boolean callable over WebSocket, default true
 ---@field http? boolean callable over HTTP, default true
----@field timeout? number|false seconds; false: none
+---@field timeout? number|string|false seconds, or a text such as "500ms"; false: none
 ---@field params? perigee.Param[] { { "room", "string" }, { "count", { "integer?", min = 1 } } }
 ---@field result? perigee.SchemaSpec what the result is; held in dev and in tests
 ---@field doc? string what the method does, for rpc.discover
@@ -93,11 +93,11 @@ local function is_token(v)
 end
 
 local function is_timeout(v)
-  return v == false or type(v) == "number" and v >= 0
+  return v == false or (config.seconds(v) or -1) >= 0
 end
 
 local boolean = { is_a "boolean", "true or false" }
-local timeout = { is_timeout, "a number of seconds, or false for none" }
+local timeout = { is_timeout, "a number of seconds, a text such as \"500ms\", or false for none" }
 
 --- Each option: what it must be, and how that is said.
 local options = {
@@ -192,7 +192,11 @@ local function check_options(given, known, what, level)
   end
 end
 
-local function check_limits(limits, level)
+--- Limits as numbers; texts with units are read as the settings read them.
+---@param limits perigee.Limits
+---@return table<string, integer>
+local function take_limits(limits, level)
+  local taken = {}
   for key, value in pairs(limits) do
     local is_known = false
     for _, name in ipairs(limit_names) do is_known = is_known or name == key end
@@ -200,14 +204,14 @@ local function check_limits(limits, level)
       error(("perigee.consumer: no limit is called '%s'%s"):format(tostring(key),
         spelling.hint(key, limit_names)), level + 1)
     end
-    if math.type(value) ~= "integer" or value < 1 then
-      error(("perigee.consumer: limit '%s' must be a whole number above 0"):format(key), level + 1)
+    local number, expected = config.take(config.by_name["max_" .. key], value)
+    if not number then
+      error(("perigee.consumer: limit '%s' must be %s, not %s"):format(key, expected,
+        type(value) == "string" and ("%q"):format(value) or tostring(value)), level + 1)
     end
-    local max = config.by_name["max_" .. key].max -- beyond it C would count wrongly
-    if value > max then
-      error(("perigee.consumer: limit '%s' must be at most %d"):format(key, max), level + 1)
-    end
+    taken[key] = number
   end
+  return taken
 end
 
 -- ---- records ------------------------------------------------------------------------------------
@@ -326,7 +330,7 @@ traffic.on_change = choose_all_ways
 --- Seconds as records keep them: 0 for none.
 local function seconds(value, otherwise)
   if value == nil then return otherwise end
-  return value or 0
+  return config.seconds(value) or 0
 end
 
 ---@param record perigee.Record
@@ -673,7 +677,8 @@ function M.new(given, app, is_plain)
     end
   end
   check_options(given, options, what, 3)
-  check_limits(given.limits or {}, 3)
+  local limits = take_limits(given.limits or {}, 3)
+  limits.method = limits.method or core.max_method
   local class = setmetatable({}, { __index = look_up, __name = "perigee.consumer" })
   local versions = {}
   for _, version in ipairs(given.versions or { "2.0", "1.0" }) do versions[version] = true end
@@ -690,7 +695,7 @@ function M.new(given, app, is_plain)
     http_user = given.http_user or false,
     knows_users = given.http_user or given.auth ~= nil,
     is_mapped = given.http_status == "mapped",
-    limits = { method = given.limits and given.limits.method or core.max_method },
+    limits = limits,
     timeout = seconds(given.timeout, M.DEFAULT_TIMEOUT),
     encoding = {
       encode = given.codec and given.codec.encode,
@@ -781,7 +786,7 @@ function M.route(record)
     mapped = record.is_mapped,
     origins = given.origins,
     subprotocols = given.subprotocols,
-    limits = given.limits,
+    limits = record.limits,
   }
 end
 

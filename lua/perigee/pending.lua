@@ -1,5 +1,6 @@
 --- Calls from the server to a client that wait for its answer.
 local channel = require("perigee.channel")
+local config = require("perigee.config")
 local core = require("perigee.core")
 local errors = require("perigee.errors")
 
@@ -13,7 +14,7 @@ local serial = 0
 M.DEFAULT_TIMEOUT = 30
 
 ---@class perigee.CallOptions
----@field timeout? number seconds, default 30
+---@field timeout? number|string seconds, or a text such as "2m"; default 30
 
 --- Calls a method of the client and waits for its answer.
 ---@param encoding perigee.Encoding
@@ -25,9 +26,9 @@ M.DEFAULT_TIMEOUT = 30
 ---@return perigee.Error? err
 function M.call(encoding, conn, method, params, opts)
   channel.check(method, params, "call")
-  local timeout = opts and opts.timeout or M.DEFAULT_TIMEOUT
-  if type(timeout) ~= "number" or timeout <= 0 then
-    error("call: timeout must be a number of seconds above 0", 2)
+  local timeout = config.seconds(opts and opts.timeout or M.DEFAULT_TIMEOUT)
+  if not timeout or timeout <= 0 then
+    error("call: timeout must be a number of seconds above 0, or a text such as \"2m\"", 2)
   end
   serial = serial + 1
   -- a string of our own, so that it cannot be mistaken for an id the client chose

@@ -2,7 +2,7 @@
 local M = {}
 
 ---@class perigee.RouteOptions
----@field timeout? number|false seconds, default the consumer's; false: none
+---@field timeout? number|string|false seconds, or a text such as "500ms", default the consumer's; false: none
 ---@field permission? string|fun(ctx: perigee.HttpCtx): boolean a name for has_permission, or what decides itself
 ---@field doc? string what it does
 

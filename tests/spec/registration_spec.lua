@@ -83,12 +83,12 @@ return C]], "test.lua:5: ", "'say' was registered already, at ", "test.lua:3")
 
     it("checks the type of each option", function()
       for option, bad in pairs {
-        websocket = "yes", http = 1, timeout = "1s", params = "room", result = 5, doc = {}, permission = "",
+        websocket = "yes", http = 1, timeout = "one second", params = "room", result = 5, doc = {}, permission = "",
         hidden = 0, deprecated = "since 2020", errors = { { code = "x" } }, examples = { 1 },
       } do
         raises(function(C) C:rpc_method("say", { [option] = bad }, handler) end, ("option '%s' must be"):format(option))
       end
-      raises(function(C) C:rpc_method("say", { timeout = -1 }, handler) end, "a number of seconds, or false for none")
+      raises(function(C) C:rpc_method("say", { timeout = -1 }, handler) end, "a number of seconds, a text such as \"500ms\", or false for none")
       raises(function(C) C:rpc_method("say", { permission = true }, handler) end, "a name, or a function")
     end)
 
@@ -194,12 +194,42 @@ return C]], "test.lua:4: ", "'htp' (did you mean 'http'?)")
     end)
 
     it("knows the limits", function()
-      options({ limits = { calls = 0 } }, "limit 'calls' must be a whole number above 0")
+      options({ limits = { calls = 0 } }, "limit 'calls' must be at least 1, not 0")
       options({ limits = { calls = math.maxinteger } }, "limit 'calls' must be at most 1000000")
-      options({ limits = { message = 1 << 32 } }, "limit 'message' must be at most 1073741824")
+      options({ limits = { message = 1 << 32 } }, "limit 'message' must be at most 1GiB, not 4294967296")
       options({ limits = { depth = 1000 } }, "limit 'depth' must be at most 100")
-      options({ limits = { batch = 1.5 } }, "limit 'batch' must be a whole number above 0")
+      options({ limits = { batch = 1.5 } }, "limit 'batch' must be a whole number, not 1.5")
+      options({ limits = { message = "6 MiBs" } },
+        "limit 'message' must be a size, such as 512KiB, 2MiB or 1GiB, not \"6 MiBs\"")
+      options({ limits = { body = "2GiB" } }, "limit 'body' must be at most 1GiB, not \"2GiB\"")
+      options({ limits = { calls = "1KiB" } }, "limit 'calls' must be a whole number, not \"1KiB\"")
       options({ limits = { mesage = 1 } }, "no limit is called 'mesage' (did you mean 'message'?)")
+    end)
+
+    it("takes sizes and times as the settings take them", function()
+      local app = rig.app({ limits = { string = "1KiB", method = "8B", values = 5, message = 2 * 1024.0 } }, function(C)
+        C:rpc_method("len", { timeout = "1500ms" }, function(_, text) return #text end)
+        C:rpc_method("slow", { timeout = "2m" }, function() return true end)
+        C:rpc_method("own", function() return true end)
+        assert.equal(1.5, C:get_method_info("len").timeout)
+        assert.equal(120, C:get_method_info("slow").timeout)
+      end)
+      local client = app:connect("/test")
+      assert.equal(1024, client:call("len", ("x"):rep(1024)))
+      local _, err = client:try("len", ("x"):rep(1025))
+      assert.same({ limit = "string", max = 1024, path = "[0]" }, err.data)
+      _, err = client:try("nine.more")
+      assert.same({ limit = "method", max = 8 }, err.data)
+      _, err = client:try("eight.ch")
+      assert.equal(-32601, err.code)
+      local timed
+      rig.app({ timeout = "1h" }, function(C)
+        C:rpc_method("m", function() end)
+        C:rpc_method("none", { timeout = false }, function() end)
+        timed = { C:get_method_info("m").timeout, C:get_method_info("none").timeout }
+      end)
+      assert.same({ 3600, 0 }, timed)
+      options({ timeout = "soon" }, "option 'timeout' must be a number of seconds, a text such as")
     end)
 
     it("refuses two consumers on one path, and tells both places", function()
