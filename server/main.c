@@ -215,6 +215,7 @@ static bool read_apps(struct control *c) {
     return false;
   }
   bundle_compare(c->apps, NULL);
+  bundle_tell_left_out(c->apps, NULL);
   for (size_t i = 0; i < c->apps->n_apps; i++) {
     if (!c->apps->apps[i].error) continue;
     fprintf(stderr, "perigee: %s\n", c->apps->apps[i].error);

@@ -7,6 +7,7 @@ local perigee = require("perigee") --[[@as perigee.Face]]
 local report = require("perigee.report")
 local routes = require("perigee.routes")
 local signals = require("perigee.signals")
+local source = require("perigee.source")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 local wait = require("perigee.wait")
@@ -166,8 +167,8 @@ end
 ---@return function
 local function compile(app, path, text)
   local name = chunk_name(path)
-  app.sources[name] = text
-  local fn, err = load(text:gsub("^\xEF\xBB\xBF", ""), "@" .. name, "t", app.env)
+  app.sources[name] = source.text(text)
+  local fn, err = source.load(text, "@" .. name, app.env)
   if not fn then error(load_error(report.position(err) and err or ("%s: %s"):format(path, err)), 0) end
   return fn
 end
@@ -400,7 +401,7 @@ function M.find(dir)
       local stat = uv.fs_stat(dir .. "/" .. name)
       kind = stat and stat.type
     end
-    if kind == "directory" and name:find("^[%w_-]+$") then
+    if kind == "directory" and name:find("^[%w_-]+$") and name ~= "node_modules" then
       if uv.fs_stat(dir .. "/" .. name .. "/init.lua") then
         found[#found + 1] = { name = name, file = dir .. "/" .. name .. "/init.lua", dir = dir .. "/" .. name }
       end

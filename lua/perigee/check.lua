@@ -5,6 +5,7 @@ local bytecode = require("perigee.bytecode")
 local core = require("perigee.core")
 local report = require("perigee.report")
 local secret = require("perigee.secret")
+local source_text = require("perigee.source")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -135,16 +136,16 @@ end
 
 --- Syntax of every file, also of those that nothing has required so far.
 function Checking:compile()
-  for _, source in ipairs(self.sources) do
-    local text, err = read_file(source.path)
+  for _, one in ipairs(self.sources) do
+    local text, err = read_file(one.path)
     if text then
-      self.texts[source.path] = text
-      source.chunk, err = load(text:gsub("^#[^\n]*", ""), "@" .. source.path, "t")
+      self.texts[one.path] = source_text.text(text)
+      one.chunk, err = source_text.load(text, "@" .. one.path)
     end
-    if not source.chunk then
+    if not one.chunk then
       -- Lua shortens long names in messages; the line is what counts
       local line, message = tostring(err):match(":(%d+): (.*)$")
-      self:add { file = source.path, line = math.tointeger(tonumber(line)), message = message or err, kind = "syntax" }
+      self:add { file = one.path, line = math.tointeger(tonumber(line)), message = message or err, kind = "syntax" }
     end
   end
 end
@@ -357,6 +358,10 @@ function M.run(dir, options)
     self:add {
       message = ("no apps in %s: an app is a folder with an init.lua, or a file NAME.lua"):format(dir), kind = "load",
     }
+  end
+  for _, one in ipairs(core.left_out(dir)) do
+    local message = "this is not served as an app: " .. one.why
+    self:add { file = one.path, message = message, kind = "load", level = "warning" }
   end
   for _, place in ipairs(places) do
     if place.dir then

@@ -3,6 +3,7 @@
 --- The file is Lua and returns a table. All it can call is env and secret: no libraries, no functions
 --- of strings, so little that it comes to an end within a few steps and a little memory.
 local report = require("perigee.report")
+local source = require("perigee.source")
 local spelling = require("perigee.spelling")
 local uv = require("luv")
 
@@ -47,7 +48,7 @@ local function first_line(path)
   if not file then return nil, err end
   local line = file:read("l")
   file:close()
-  line = line and line:gsub("\r$", "")
+  line = line and source.text(line):gsub("\r$", "")
   if not line or line == "" then return nil, path .. ": is empty" end
   return line
 end
@@ -256,9 +257,10 @@ function M.read(path, environ)
   if not file then return nil, problem(path, nil, "cannot be read: " .. err) end
   file:close()
   if #text > M.MAX_BYTES then return nil, problem(path, nil, ("is longer than %d bytes"):format(M.MAX_BYTES)) end
+  text = source.text(text)
   report.know { [path] = text }
   local secrets = {}
-  local chunk, syntax = load(text, CHUNK, "t", make_environment(environ, secrets))
+  local chunk, syntax = source.load(text, CHUNK, make_environment(environ, secrets))
   if not chunk then return nil, problem(path, split_error(syntax)) end
   local ok, result = run_bounded(chunk)
   if not ok then return nil, problem(path, split_error(result)) end

@@ -9,6 +9,7 @@
 #include "bridge/host.h"
 #include "bridge/state.h"
 #include "net/remote.h"
+#include "hub/tree.h"
 #include "hub/store.h"
 
 #include <lauxlib.h>
@@ -154,5 +155,22 @@ int l_remote(lua_State *L) {
   lua_newtable(L);
   for (unsigned i = 0; i < REMOTE_SERVERS_MAX; i++)
     if (push_reply(L, apps, i, line, ms)) lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  return 1;
+}
+
+static void push_left_out(void *arg, const char *path, const char *why) {
+  lua_State *L = arg;
+  lua_createtable(L, 0, 2);
+  lua_pushstring(L, path);
+  lua_setfield(L, -2, "path");
+  lua_pushstring(L, why);
+  lua_setfield(L, -2, "why");
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+int l_left_out(lua_State *L) {
+  const char *apps = luaL_checkstring(L, 1);
+  lua_newtable(L);
+  tree_left_out(apps, push_left_out, L);
   return 1;
 }

@@ -16,4 +16,8 @@ bool command_run(int argc, char **argv, struct settings *settings, int *exit_cod
  * is nil when it did not answer, text says why then. For Lua; blocks. */
 int l_remote(lua_State *L);
 
+/* left_out(apps): a list of { path =, why = }: what looks like an app there and is none. For Lua;
+ * blocks. */
+int l_left_out(lua_State *L);
+
 #endif

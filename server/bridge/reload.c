@@ -347,6 +347,7 @@ static void forget_eaten(struct reload *r, const char *name) {
 
 /* What the files say is not always what is to be served. */
 static void adjust(struct reload *r, struct bundle *b) {
+  bundle_tell_left_out(b, r->serving);
   for (size_t i = 0; i < r->serving->n_apps; i++) {
     const struct bundle_app *old = &r->serving->apps[i];
     if (bundle_find(b, old->name))

@@ -387,6 +387,7 @@ static const luaL_Reg core[] = {
     {"is_task", l_is_task},
     {"json_decode", l_json_decode},
     {"json_encode", l_json_encode},
+    {"left_out", l_left_out},
     {"loading", l_loading},
     {"log", l_log},
     {"luv_handles", l_luv_handles},

@@ -2,6 +2,7 @@
 /* bundle.c -- the code of all apps, read once: what every worker loads. */
 #include "hub/bundle.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "hub/tree.h"
 #include "wire/utf8.h"
@@ -169,6 +170,25 @@ static bool fold(void *arg, const struct tree_entry *e) {
   return true;
 }
 
+static void add_left_out(void *arg, const char *path, const char *why) {
+  struct bundle *b = arg;
+  b->left_out = mem_realloc(b->left_out, (b->n_left_out + 1) * sizeof *b->left_out);
+  b->left_out[b->n_left_out++] = (struct bundle_left_out){mem_strdup(path), why};
+}
+
+void bundle_tell_left_out(const struct bundle *b, const struct bundle *before) {
+  for (size_t i = 0; i < b->n_left_out; i++) {
+    bool is_known = false;
+    struct log_line l;
+    for (size_t k = 0; before && k < before->n_left_out && !is_known; k++)
+      is_known = strcmp(before->left_out[k].path, b->left_out[i].path) == 0;
+    if (is_known || !log_begin(&l, LOG_WARN, "this is not served as an app")) continue;
+    log_str(&l, "path", b->left_out[i].path);
+    log_str(&l, "why", b->left_out[i].why);
+    log_end(&l);
+  }
+}
+
 struct bundle *bundle_read(const char *dir, char *error, size_t n) {
   for (int i = 0; i < TRIES; i++) {
     struct folding before = {0}, after = {0};
@@ -179,6 +199,7 @@ struct bundle *bundle_read(const char *dir, char *error, size_t n) {
                    tree_walk(dir, false, fold, &after, error, n);
     if (is_read && before.sum == after.sum) {
       sort_out(r.bundle);
+      tree_left_out(dir, add_left_out, r.bundle);
       return r.bundle;
     }
     bundle_unref(r.bundle);
@@ -287,7 +308,9 @@ void bundle_unref(struct bundle *b) {
   if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1) return;
   for (size_t i = 0; i < b->n_apps; i++) app_free(&b->apps[i]);
   for (size_t i = 0; i < b->n_strays; i++) app_free(&b->strays[i]);
+  for (size_t i = 0; i < b->n_left_out; i++) free(b->left_out[i].path);
   free(b->apps);
   free(b->strays);
+  free(b->left_out);
   free(b);
 }

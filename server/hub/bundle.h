@@ -36,13 +36,24 @@ struct bundle_app {
   size_t n_files;
 };
 
+/* Looks like an app and is none. */
+struct bundle_left_out {
+  char *path;
+  const char *why; /* static text */
+};
+
 struct bundle {
   atomic_uint refs;
   struct bundle_app *apps; /* by name */
   size_t n_apps;
   struct bundle_app *strays; /* folders without an init.lua: no apps, but perhaps they were */
   size_t n_strays;
+  struct bundle_left_out *left_out;
+  size_t n_left_out;
 };
+
+/* Logs what is left out of a bundle, and was not left out before (or NULL) already. */
+void bundle_tell_left_out(const struct bundle *b, const struct bundle *before);
 
 /* Reads all apps below dir, every one as of one moment: it reads again when something changed
  * meanwhile. NULL with a text in error. Any thread; blocks on the disk. */

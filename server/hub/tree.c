@@ -150,3 +150,40 @@ bool tree_walk(const char *dir, bool with_public, tree_visit *visitor, void *arg
   free(list);
   return is_on;
 }
+
+static int is_not_hidden(const struct dirent *d) {
+  return d->d_name[0] != '.';
+}
+
+static bool has_init(const char *folder) {
+  struct stat st;
+  char *path = join(folder, "init.lua");
+  bool is_there = stat(path, &st) == 0;
+  free(path);
+  return is_there;
+}
+
+void tree_left_out(const char *dir, tree_tell *tell, void *arg) {
+  static const char wrong[] =
+      "the name of an app has letters, digits, - and _ only: rename it to have it served";
+  struct dirent **list = NULL;
+  int n = scandir(dir, &list, is_not_hidden, by_name);
+  for (int i = 0; i < n; i++) {
+    const char *name = list[i]->d_name;
+    char *path = join(dir, name);
+    size_t len = strlen(name);
+    struct stat st;
+    if (stat(path, &st) != 0) {
+      /* gone */
+    } else if (S_ISDIR(st.st_mode) && strcmp(name, "node_modules") == 0) {
+      if (has_init(path)) tell(arg, path, "node_modules is where npm keeps its packages");
+    } else if (S_ISDIR(st.st_mode)) {
+      if (!is_app_name(name, len) && has_init(path)) tell(arg, path, wrong);
+    } else if (S_ISREG(st.st_mode) && ends_in_lua(name) && !is_app_name(name, len - 4)) {
+      tell(arg, path, wrong);
+    }
+    free(path);
+    free(list[i]);
+  }
+  free(list);
+}

@@ -39,4 +39,9 @@ typedef bool tree_visit(void *arg, const struct tree_entry *entry);
 bool tree_walk(const char *dir, bool with_public, tree_visit *visit, void *arg, char *error,
                size_t n);
 
+/* What looks like an app and is none: a folder with an init.lua, or a Lua file, whose name no app
+ * can have. why: static text. In order of names; what begins with a dot is nobody's. */
+typedef void tree_tell(void *arg, const char *path, const char *why);
+void tree_left_out(const char *dir, tree_tell *tell, void *arg);
+
 #endif

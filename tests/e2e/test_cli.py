@@ -71,6 +71,53 @@ def project(where, conf, files=None):
     return where
 
 
+def test_files_with_a_mark_of_byte_order(tmp_path):
+    """As Notepad and Visual Studio write them: configuration, apps, modules, specs, secrets; every command takes them."""
+    bom = "\ufeff"
+    apps = tmp_path / "apps" / "a"
+    (apps / "spec").mkdir(parents=True)
+    (apps / "init.lua").write_text(bom + '''local perigee = require "perigee"
+local A = perigee.consumer {}
+A:rpc_method("seven", function() return require "a.seven" end)
+A:rpc_method("blocking", function() return perigee.blocking("a.work", "seven") end)
+return A
+''')
+    (apps / "seven.lua").write_text(bom + "return 7\n")
+    (apps / "work.lua").write_text(bom + "return { seven = function() return 7 end }\n")
+    (apps / "spec" / "a_spec.lua").write_text(bom + '''local testing = require "perigee.testing"
+it("counts", function() assert.equal(7, testing.app("apps/a"):connect("/a"):call("seven")) end)
+''')
+    (tmp_path / "key").write_text(bom + "k" * 32 + "\r\n")
+    (tmp_path / "perigee.conf.lua").write_text(bom + 'return { apps = "apps", max_body = "3MiB", secret = secret "KEY" }\n')
+    env = {"KEY_FILE": str(tmp_path / "key")}
+    checked = run("check", cwd=tmp_path, env=env)
+    assert (checked.returncode, checked.stdout) == (0, "1 app, 4 files: nothing wrong\n")
+    assert "seven()" in run("routes", "a", cwd=tmp_path, env=env).stdout
+    assert run("config", "max_body", cwd=tmp_path, env=env).stdout.split()[:2] == ["max_body", "3MiB"]
+    assert "1 success" in run("test", cwd=tmp_path, env=env).stdout
+    with Server(apps.parent, cwd=tmp_path, env=env) as server:
+        assert call_http(server, "/a", "seven") == 7
+        assert call_http(server, "/a", "blocking") == 7
+
+
+def test_folders_that_are_left_out(tmp_path):
+    """Named with the reason by the server, when it starts and once when they appear; counted nowhere."""
+    files = {f"{name}/init.lua": "" for name in ("v1.2", "my app", "node_modules")}
+    good = 'return require "perigee".consumer {}'
+    apps = apps_folder(tmp_path / "apps", [], {"good.lua": good, **files})
+    checked = run("check", cwd=tmp_path)
+    assert checked.returncode == 0 and "1 app, " in checked.stdout and checked.stdout.count("not served as an app") == 3
+    with Server(apps, "--watch", alarms=False) as server:
+        for name in ("v1.2", "my app"):
+            server.wait_log(rf"not served as an app.*{re.escape(name)}.*rename it")
+        server.wait_log("not served as an app.*node_modules.*npm")
+        (apps / "Ünï").mkdir()
+        (apps / "Ünï" / "init.lua").write_text("")
+        (apps / "good.lua").write_text(good + "\n")
+        server.wait_log("not served as an app.*Ünï.*rename it")
+        assert sum("not served as an app" in line for line in server.lines) == 4
+
+
 def test_config_shows_sources(tmp_path):
     """Value and source of every setting; the file is found in the current folder."""
     project(tmp_path, 'return {\n  max_body = "3MiB",\n  grace = 90,\n}\n')

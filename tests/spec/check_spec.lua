@@ -137,6 +137,40 @@ describe("check", function()
     assert.is_nil((debug.gethook()))
   end)
 
+  it("reads files as they are served: with a mark of byte order, with a line for the shell", function()
+    local seen, checked = problems {
+      ["a/init.lua"] = "\xEF\xBB\xBF" .. FINE:format('require "a.b"'), ["a/b.lua"] = "\xEF\xBB\xBFreturn 1",
+      ["c.lua"] = "#!/usr/bin/env lua\n" .. FINE:format(""),
+    }
+    assert.same({}, seen)
+    assert.equal(2, checked.n_apps)
+    rig.has("a/b.lua:1 error undeclared global 'x'", problems {
+      ["a/init.lua"] = FINE:format(""), ["a/b.lua"] = "\xEF\xBB\xBFreturn x",
+    }[1])
+  end)
+
+  it("tells what is left out, and does not count it", function()
+    local seen, checked = problems {
+      ["ok/init.lua"] = FINE:format(""), ["v1.2/init.lua"] = "", ["my app/init.lua"] = "", ["my.file.lua"] = "",
+      ["node_modules/init.lua"] = "", ["node_modules/x/index.js"] = "", ["plain folder/x.lua"] = "",
+      [".git/init.lua"] = "",
+    }
+    table.sort(seen)
+    local name = "this is not served as an app: the name of an app has letters, digits, - and _ only: "
+      .. "rename it to have it served"
+    assert.same({
+      "my app:- warning " .. name, "my.file.lua:- warning " .. name,
+      "node_modules:- warning this is not served as an app: node_modules is where npm keeps its packages",
+      "v1.2:- warning " .. name,
+    }, seen)
+    assert.equal(1, checked.n_apps)
+  end)
+
+  it("tells of two apps of one name", function()
+    local seen = problems { ["a/init.lua"] = FINE:format(""), ["a.lua"] = FINE:format("") }
+    rig.has("two apps are called 'a': …/a", seen[1])
+  end)
+
   it("tells when there is nothing to check", function()
     rig.has("no apps in", problems({})[1])
     rig.has("cannot read the apps folder", check.run("/no/such/folder").problems[1].message)

@@ -88,7 +88,8 @@ return C]], "test.lua:5: ", "'say' was registered already, at ", "test.lua:3")
       } do
         raises(function(C) C:rpc_method("say", { [option] = bad }, handler) end, ("option '%s' must be"):format(option))
       end
-      raises(function(C) C:rpc_method("say", { timeout = -1 }, handler) end, "a number of seconds, a text such as \"500ms\", or false for none")
+      raises(function(C) C:rpc_method("say", { timeout = -1 }, handler) end,
+        "a number of seconds, a text such as \"500ms\", or false for none")
       raises(function(C) C:rpc_method("say", { permission = true }, handler) end, "a name, or a function")
     end)
 

@@ -537,6 +537,11 @@ function core.metrics(is_all) end
 ---@return integer max
 function core.memory() end
 
+--- For commands: what looks like an app in a folder and is none, because no app can have its name.
+---@param apps string
+---@return { path: string, why: string }[]
+function core.left_out(apps) end
+
 --- For commands: gives a command to each running server of that folder of apps, and waits for answers.
 ---@param apps string
 ---@param command string

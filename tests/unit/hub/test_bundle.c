@@ -88,6 +88,26 @@ static void apps_are_folders_and_files(void **state) {
   bundle_unref(b);
 }
 
+static void what_is_left_out_is_kept_with_why(void **state) {
+  (void)state;
+  put("ok/init.lua", "return 1");
+  put("v1.2/init.lua", "");
+  put("my app/init.lua", "");
+  put("node_modules/init.lua", "");
+  put("some.thing.lua", "");
+  put("no code/readme.txt", "");
+  put(".git/init.lua", "");
+  struct bundle *b = read_all();
+  assert_int_equal(b->n_apps, 1);
+  assert_int_equal(b->n_left_out, 4);
+  static const char *const names[] = {"my app", "node_modules", "some.thing.lua", "v1.2"};
+  for (size_t i = 0; i < COUNT(names); i++) {
+    assert_string_equal(strrchr(b->left_out[i].path, '/') + 1, names[i]);
+    assert_non_null(strstr(b->left_out[i].why, i == 1 ? "npm" : "rename it"));
+  }
+  bundle_unref(b);
+}
+
 static bool count_all(void *arg, const struct tree_entry *entry) {
   (void)entry;
   ++*(int *)arg;
@@ -229,6 +249,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_has_changed_is_counted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_public_folder_that_appears_is_a_change, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_walk_can_be_ended, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(what_is_left_out_is_kept_with_why, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
