@@ -1,5 +1,6 @@
 --- Settings: values with units, perigee.conf.lua in its sandbox, and what wins.
 local config = require("perigee.config")
+local configfile = require("perigee.configfile")
 local project = require("perigee.project")
 local rig = require("tests.spec.support.rig")
 local settings = require("perigee.settings")
@@ -39,6 +40,9 @@ describe("a value", function()
     reads("auto", "workers", "auto")
     reads(4, "workers", "4")
     reads({ { address = "::1", port = 80 }, { address = "127.0.0.1", port = 8080 } }, "addresses", "[::1]:80, 8080")
+    reads({ { address = "127.0.0.1", port = 65535 }, { address = "127.0.0.1", port = 0 } }, "addresses", "65535 0")
+    reads(("k"):rep(32), "secret", ("k"):rep(32))
+    reads(("k"):rep(33), "secret", ("k"):rep(33))
   end)
 
   it("of the wrong kind is refused with what is expected", function()
@@ -54,6 +58,9 @@ describe("a value", function()
     refuses("boolean", "maybe", "true or false")
     refuses("addresses", "localhost", "ADDRESS:PORT")
     refuses("addresses", " , ", "ADDRESS:PORT")
+    refuses("addresses", "65536", "ADDRESS:PORT")
+    refuses("addresses", "[::1]:65536", "ADDRESS:PORT")
+    refuses("secret", ("k"):rep(31), "at least 32 bytes")
     refuses("string", "", "not empty")
     refuses("choice", "jsno", "did you mean 'json'?", { choices = { "text", "json" } })
   end)
@@ -264,6 +271,13 @@ return {
     local named = 'return { apps = secret "cred" }'
     found = resolve({ ["perigee.conf.lua"] = named }, { environ = { CREDENTIALS_DIRECTORY = file } })
     rig.has("/credential", found.values.apps)
+    assert.is_nil((configfile.find_secret("../" .. file:match("[^/]+$") .. "/cred", { CREDENTIALS_DIRECTORY = file })))
+    assert.equal("credential", (configfile.find_secret("cred", { CREDENTIALS_DIRECTORY = file })))
+    for content, value in pairs { ["key\r\nmore"] = "key", ["key\n"] = "key", ["k\rey"] = "k\rey",
+      ["\xEF\xBB\xBFkey\r\n"] = "key" } do
+      local path = rig.folder { key = content } .. "/key"
+      assert.equal(value, (configfile.find_secret("K", { K_FILE = path })))
+    end
     local one = problem(text)
     assert.equal(2, one.line)
     rig.has("the secret TOKEN is missing: set the environment variable TOKEN, or TOKEN_FILE", one.message)

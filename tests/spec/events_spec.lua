@@ -86,9 +86,10 @@ describe("events", function()
       local function send() C:group_send("lobby", { type = "bytes", x = "\xFF", bad = bad }) end
       assert.error_matches(send, "cannot encode .* at %.bad")
     end
-    local cycle = { type = "bytes", x = "\xFF" }
-    cycle.cycle = cycle
-    assert.error_matches(function() C:group_send("lobby", cycle) end, "cycle")
+    local cycle = {}
+    cycle[1] = cycle
+    local function send() C:group_send("lobby", { type = "bytes", list = { "\xFF", cycle } }) end
+    assert.error_matches(send, "a value nested too deeply %(a cycle%?%)")
     C:on_event("\xFF\0", function(self) self:notify("heard", {}) end)
     C:send(ann.channel, { type = "\xFF\0" })
     ann:expect("heard")

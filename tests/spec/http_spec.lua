@@ -29,6 +29,13 @@ describe("what a handler returns", function()
     assert.equal("nosniff", response.headers["x-content-type-options"])
   end)
 
+  it("may have a header of its own in place of ours, once", function()
+    local response = answer_of(function() return 200, "x", { ["x-content-type-OPTIONS"] = "sniff" } end)
+    assert.equal("sniff", response.headers["x-content-type-options"])
+    response = answer_of(function() return 200, "x", { ["X-Content-Type"] = "y" } end)
+    assert.equal("nosniff", response.headers["x-content-type-options"])
+  end)
+
   it("may be a body alone, a text or a table", function()
     local response = answer_of(function() return "text" end)
     assert.same({ 200, "text", "text/plain; charset=utf-8" },
@@ -164,7 +171,9 @@ describe("errors", function()
 
   it("come in time: a handler that takes too long is 504", function()
     local cleaned = 0
+    local seen = {}
     local app = rig.app({ timeout = 5 }, function(C)
+      C:on_error(function(ctx, err) seen[ctx.route] = (seen[ctx.route] or "") .. err.code end)
       C:get("long", function()
         local _ <close> = setmetatable({}, { __close = function() cleaned = cleaned + 1 end })
         perigee.sleep(60)
@@ -187,6 +196,8 @@ describe("errors", function()
       assert.same({ timeout = seconds }, error_of(response).data)
     end
     assert.equal(1, cleaned)
+    -- also of one that caught it and returned all the same
+    assert.same({ ["/test/long"] = "-32002", ["/test/short"] = "-32002", ["/test/stubborn"] = "-32002" }, seen)
     assert.equal("there", app:get("/test/endless").body)
     assert.equal("[5.0]", app:get("/test/deadline").body)
   end)

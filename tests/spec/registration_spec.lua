@@ -198,6 +198,10 @@ return C]], "test.lua:4: ", "'htp' (did you mean 'http'?)")
       options({ limits = { calls = 0 } }, "limit 'calls' must be at least 1, not 0")
       options({ limits = { calls = math.maxinteger } }, "limit 'calls' must be at most 1000000")
       options({ limits = { message = 1 << 32 } }, "limit 'message' must be at most 1GiB, not 4294967296")
+      for name, most in pairs { calls = 1000000, message = 1 << 30, depth = 100, batch = 100000 } do
+        assert.not_nil(rig.app({ limits = { [name] = most } }, handler):connect("/test"))
+        options({ limits = { [name] = most + 1 } }, ("limit '%s' must be at most"):format(name))
+      end
       options({ limits = { depth = 1000 } }, "limit 'depth' must be at most 100")
       options({ limits = { batch = 1.5 } }, "limit 'batch' must be a whole number, not 1.5")
       options({ limits = { message = "6 MiBs" } },
