@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -72,11 +73,22 @@ static const char *const sql[STATEMENTS] = {
     [ROLLBACK] = "ROLLBACK",
 };
 
+/* Which file it is, whatever its name leads to later. ino 0: none. */
+struct which {
+  dev_t dev;
+  ino_t ino;
+};
+
 struct keeper {
-  sqlite3 *db;
+  sqlite3 *db; /* NULL: it could not be opened again */
   sqlite3_stmt *statements[STATEMENTS];
   char *path;
+  bool is_file;
+  struct which file, wal, shm;
 };
+
+static char *open_db(struct keeper *k);
+static void close_db(struct keeper *k);
 
 /* ---- what went wrong ------------------------------------------------------------------------- */
 
@@ -258,8 +270,7 @@ static void load_alone(struct keeper *k, struct store_job *job) {
   log_failure(k, "a session cannot be read");
 }
 
-static void work(void *self, struct store_job *jobs) {
-  struct keeper *k = self;
+static void work_once(struct keeper *k, struct store_job *jobs) {
   bool is_writing = false;
   for (struct store_job *job = jobs; job; job = job->next)
     is_writing = is_writing || job->op != STORE_LOAD;
@@ -277,10 +288,82 @@ static void work(void *self, struct store_job *jobs) {
   }
 }
 
+/* ---- a file that is taken away --------------------------------------------------------------- */
+
+static struct which which_file(const char *path, const char *suffix) {
+  char name[PATH_MAX];
+  struct stat info;
+  int n = snprintf(name, sizeof name, "%s%s", path, suffix);
+  if (n < 0 || (size_t)n >= sizeof name || stat(name, &info) != 0) return (struct which){0};
+  return (struct which){info.st_dev, info.st_ino};
+}
+
+static bool is_same(struct which a, struct which b) {
+  return a.ino == b.ino && a.dev == b.dev;
+}
+
+/* Does the path still lead to the open file? */
+static bool is_there(const struct keeper *k) {
+  return !k->is_file || is_same(which_file(k->path, ""), k->file);
+}
+
+/* What SQLite wrote beside the old file would be taken for the new one's. */
+static void remove_old(const struct keeper *k, const char *suffix, struct which old) {
+  char name[PATH_MAX];
+  if (old.ino == 0 || !is_same(which_file(k->path, suffix), old)) return;
+  snprintf(name, sizeof name, "%s%s", k->path, suffix);
+  unlink(name);
+}
+
+/* Opens what is there now, or makes it. False: that cannot be done; it is tried again next time. */
+static bool settle(struct keeper *k) {
+  static struct log_limit limit = LOG_LIMIT(2);
+  struct log_line l;
+  if (k->db && is_there(k)) return true;
+  if (k->db) {
+    bool is_gone = which_file(k->path, "").ino == 0;
+    if (log_begin(&l, LOG_WARN,
+                  is_gone ? "the session file was removed while it was in use"
+                          : "the session file was replaced while it was in use")) {
+      log_str(&l, "file", k->path);
+      log_str(&l, "now",
+              is_gone ? "a new one is made, and visitors sign in again" : "the new one is used");
+      log_end(&l);
+    }
+    close_db(k);
+    remove_old(k, "-wal", k->wal);
+    remove_old(k, "-shm", k->shm);
+  }
+  char *error = open_db(k);
+  if (!error) return true;
+  if (log_begin_limited(&l, &limit, LOG_ERROR, "sessions cannot be kept")) {
+    log_str(&l, "error", error);
+    log_end(&l);
+  }
+  free(error);
+  return false;
+}
+
+static void work(void *self, struct store_job *jobs) {
+  struct keeper *k = self;
+  for (int round = 0; round < 2; round++) {
+    bool is_open = settle(k);
+    for (struct store_job *job = jobs; job; job = job->next) {
+      job->status = STORE_FAILED;
+      job->out.len = 0;
+      job->is_touched = false;
+    }
+    if (!is_open) return;
+    work_once(k, jobs);
+    if (is_there(k)) return; /* else it was written to a file that nobody will find */
+  }
+}
+
 static bool sweep(void *self, int64_t now) {
   struct keeper *k = self;
   int64_t over[SWEEP_AT_ONCE];
   int n = 0, code;
+  if (!settle(k)) return false;
   sqlite3_stmt *st = with_n(k, OVER, now);
   sqlite3_bind_int(st, 2, SWEEP_AT_ONCE);
   while ((code = sqlite3_step(st)) == SQLITE_ROW && n < SWEEP_AT_ONCE)
@@ -298,10 +381,18 @@ static bool sweep(void *self, int64_t now) {
   return is_done && n == SWEEP_AT_ONCE;
 }
 
+static void close_db(struct keeper *k) {
+  for (int i = 0; i < STATEMENTS; i++) {
+    sqlite3_finalize(k->statements[i]);
+    k->statements[i] = NULL;
+  }
+  sqlite3_close(k->db);
+  k->db = NULL;
+}
+
 static void close_keeper(void *self) {
   struct keeper *k = self;
-  for (int i = 0; i < STATEMENTS; i++) sqlite3_finalize(k->statements[i]);
-  sqlite3_close(k->db);
+  close_db(k);
   free(k->path);
   free(k);
 }
@@ -412,33 +503,45 @@ static char *touch_file(const char *path, struct stat *info) {
   return judge_file(path, info);
 }
 
-static void *open_keeper(const char *where, char **error) {
-  bool is_file = strcmp(where, ":memory:") != 0;
-  struct stat info;
-  *error = is_file ? touch_file(where, &info) : NULL;
-  if (*error) return NULL;
-  struct keeper *k = mem_zalloc(sizeof *k);
-  k->path = mem_strdup(is_file ? where : "memory");
+/* Returns what is wrong, or NULL. */
+static char *open_db(struct keeper *k) {
+  struct stat info = {0};
+  char *error = k->is_file ? touch_file(k->path, &info) : NULL;
+  if (error) return error;
   int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-  if (sqlite3_open_v2(where, &k->db, flags, NULL) != SQLITE_OK) {
-    *error = text("%s: %s: %s", k->path, sqlite3_errmsg(k->db), cure(SQLITE_CANTOPEN));
+  if (sqlite3_open_v2(k->is_file ? k->path : ":memory:", &k->db, flags, NULL) != SQLITE_OK) {
+    error = text("%s: %s: %s", k->path, sqlite3_errmsg(k->db), cure(SQLITE_CANTOPEN));
   } else {
     sqlite3_busy_timeout(k->db, OPEN_WAIT_MS);
     /* an error here comes again below, where it is told */
     sqlite3_exec(k->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
-    *error = prepare_tables(k);
+    error = prepare_tables(k);
   }
-  if (*error) {
-    close_keeper(k);
-    return NULL;
+  if (error) {
+    close_db(k);
+    return error;
   }
-  if (!is_file) {
+  k->file = (struct which){info.st_dev, info.st_ino};
+  if (k->is_file) {
+    k->wal = which_file(k->path, "-wal");
+    k->shm = which_file(k->path, "-shm");
+  } else {
     char limit[64];
     snprintf(limit, sizeof limit, "PRAGMA max_page_count = %d", MEMORY_PAGES);
     sqlite3_exec(k->db, limit, NULL, NULL, NULL);
   }
   sqlite3_busy_timeout(k->db, WORK_WAIT_MS);
-  return k;
+  return NULL;
+}
+
+static void *open_keeper(const char *where, char **error) {
+  struct keeper *k = mem_zalloc(sizeof *k);
+  k->is_file = strcmp(where, ":memory:") != 0;
+  k->path = mem_strdup(k->is_file ? where : "memory");
+  *error = open_db(k);
+  if (!*error) return k;
+  close_keeper(k);
+  return NULL;
 }
 
 const struct store_keeper sqlite_keeper = {

@@ -11,8 +11,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 
 static char folder[64];
@@ -174,13 +177,14 @@ static void sessions_end(struct desk *d) {
 
 static void ends_move_when_they_are_near(struct desk *d) {
   assert_int_equal(saved(d, 1, 0, "a", "1", true), STORE_OK);
-  struct store_job *j = done(d, job(d, STORE_LOAD, 1, 10));
+  struct store_job *j =
+      done(d, job(d, STORE_LOAD, 1, 50)); /* it ends just when it would be moved */
   assert_false(j->is_touched);
   store_job_unref(j);
-  j = done(d, job(d, STORE_LOAD, 1, 60));
+  j = done(d, job(d, STORE_LOAD, 1, 51));
   assert_true(j->is_touched);
   store_job_unref(j);
-  j = done(d, job(d, STORE_LOAD, 1, 61));
+  j = done(d, job(d, STORE_LOAD, 1, 52));
   assert_false(j->is_touched);
   store_job_unref(j);
 }
@@ -306,6 +310,15 @@ static const char *socket_path(void) {
   return path;
 }
 
+static bool redis_answers(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  snprintf(address.sun_path, sizeof address.sun_path, "%s", socket_path());
+  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  bool is_there = connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  close(fd);
+  return is_there;
+}
+
 static void start_redis(void) {
   redis = fork();
   assert_true(redis >= 0);
@@ -317,7 +330,7 @@ static void start_redis(void) {
            "", "--dir", folder, NULL);
     _exit(127);
   }
-  for (int i = 0; i < 1000 && access(socket_path(), F_OK) != 0; i++) {
+  for (int i = 0; i < 1000 && !redis_answers(); i++) {
     if (waitpid(redis, NULL, WNOHANG) != 0) {
       redis = 0;
       skip(); /* it is not installed */
@@ -394,6 +407,165 @@ static void two_stores_share_a_file(void **state) {
   assert_string_equal(loaded(&one, 1, 0), "a=1 b=2");
   desk_close(&one);
   desk_close(&two);
+}
+
+/* Runs statements of another program's on a file. */
+static void by_another(const char *path, const char *statements) {
+  sqlite3 *db;
+  char *error = NULL;
+  assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+  sqlite3_busy_timeout(db, 5000);
+  if (sqlite3_exec(db, statements, NULL, NULL, &error) != SQLITE_OK) fail_msg("%s", error);
+  sqlite3_close(db);
+}
+
+/* An error that ends a statement and not its transaction: what was begun is taken back, and the
+ * next transaction can begin. */
+static void a_save_that_fails_leaves_nothing_open(void **state) {
+  (void)state;
+  struct desk desk;
+  desk_open(&desk, path_of("refused.sqlite"));
+  by_another(path_of("refused.sqlite"),
+             "CREATE TRIGGER refuse BEFORE INSERT ON field WHEN NEW.key = 'x'"
+             " BEGIN SELECT RAISE(ABORT, 'not this one'); END");
+  assert_int_equal(saved(&desk, 1, 0, "x", "1", true), STORE_FAILED);
+  assert_string_equal(loaded(&desk, 1, 0), "absent");
+  assert_int_equal(saved(&desk, 2, 0, "a", "1", true), STORE_OK);
+  by_another(path_of("refused.sqlite"), "BEGIN IMMEDIATE; COMMIT"); /* nobody holds a lock */
+  assert_string_equal(loaded(&desk, 2, 0), "a=1");
+  desk_close(&desk);
+}
+
+static void a_sweep_that_fails_leaves_nothing_open(void **state) {
+  (void)state;
+  char *error = NULL;
+  void *keeper = sqlite_keeper.open(path_of("unswept"), &error);
+  assert_non_null(keeper);
+  by_another(
+      path_of("unswept"),
+      "INSERT INTO session VALUES(1, x'01', 1); CREATE TRIGGER refuse BEFORE DELETE ON session"
+      " BEGIN SELECT RAISE(ABORT, 'not this one'); END");
+  assert_false(sqlite_keeper.sweep(keeper, 100));
+  by_another(path_of("unswept"), "BEGIN IMMEDIATE; DROP TRIGGER refuse; COMMIT");
+  assert_false(sqlite_keeper.sweep(keeper, 100));
+  by_another(path_of("unswept"), "INSERT INTO session VALUES(1, x'01', 1)"); /* n is free again */
+  sqlite_keeper.close(keeper);
+}
+
+/* ---- files that are taken away -----------------------------------------------------------------
+ */
+
+static int log_fd;
+
+static void listen_to_log(void) {
+  log_fd = memfd_create("log", 0);
+  assert_true(log_fd >= 0);
+  log_open(log_fd, LOG_WARN, LOG_TEXT, false);
+}
+
+static bool log_has(const char *text) {
+  static char page[65536];
+  ssize_t n = pread(log_fd, page, sizeof page - 1, 0);
+  assert_true(n >= 0);
+  page[n] = '\0';
+  return strstr(page, text) != NULL;
+}
+
+static void stop_listening(void) {
+  close(log_fd);
+  int null = open("/dev/null", O_WRONLY);
+  log_open(null, LOG_ERROR, LOG_TEXT, false);
+}
+
+static bool is_file(const char *name) {
+  return access(path_of(name), F_OK) == 0;
+}
+
+static void a_file_that_is_removed_is_made_anew(void **state) {
+  (void)state;
+  struct desk desk;
+  struct stat st;
+  desk_open(&desk, path_of("removed"));
+  assert_int_equal(saved(&desk, 1, 0, "a", "1", true), STORE_OK);
+  listen_to_log();
+  assert_int_equal(unlink(path_of("removed")), 0);
+  assert_string_equal(loaded(&desk, 1, 0), "absent");
+  assert_true(log_has("warn  the session file was removed while it was in use file="));
+  assert_int_equal(saved(&desk, 1, 0, "a", "2", false), STORE_ABSENT);
+  assert_int_equal(saved(&desk, 1, 0, "a", "2", true), STORE_OK);
+  stop_listening();
+  assert_int_equal(stat(path_of("removed"), &st), 0);
+  assert_int_equal(st.st_mode & 0777, 0600);
+  desk_close(&desk);
+  desk_open(&desk, path_of("removed")); /* what was saved is in the file that has the name */
+  assert_string_equal(loaded(&desk, 1, 0), "a=2");
+  desk_close(&desk);
+}
+
+/* A backup that is put in its place: what SQLite keeps beside the old file must not reach it. */
+static void a_file_that_is_replaced_is_used(void **state) {
+  (void)state;
+  struct desk desk;
+  desk_open(&desk, path_of("backup"));
+  assert_int_equal(saved(&desk, 1, 0, "a", "of the backup", true), STORE_OK);
+  desk_close(&desk);
+  assert_false(is_file("backup-wal"));
+  desk_open(&desk, path_of("replaced"));
+  assert_int_equal(saved(&desk, 1, 0, "a", "old", true), STORE_OK);
+  assert_int_equal(saved(&desk, 2, 0, "a", "old", true), STORE_OK);
+  assert_true(is_file("replaced-wal"));
+  listen_to_log();
+  char from[128];
+  snprintf(from, sizeof from, "%s", path_of("backup"));
+  assert_int_equal(rename(from, path_of("replaced")), 0);
+  assert_int_equal(saved(&desk, 3, 0, "a", "new", true), STORE_OK);
+  assert_true(log_has("warn  the session file was replaced while it was in use file="));
+  stop_listening();
+  assert_string_equal(loaded(&desk, 1, 0), "a=of the backup");
+  assert_string_equal(loaded(&desk, 2, 0), "absent");
+  desk_close(&desk);
+  desk_open(&desk, path_of("replaced"));
+  assert_string_equal(loaded(&desk, 1, 0), "a=of the backup");
+  assert_string_equal(loaded(&desk, 3, 0), "a=new");
+  desk_close(&desk);
+}
+
+static void two_stores_find_the_same_new_file(void **state) {
+  (void)state;
+  struct desk one, two;
+  desk_open(&one, path_of("both"));
+  desk_open(&two, path_of("both"));
+  assert_int_equal(saved(&one, 1, 0, "a", "1", true), STORE_OK);
+  assert_string_equal(loaded(&two, 1, 0), "a=1");
+  assert_int_equal(unlink(path_of("both")), 0);
+  assert_int_equal(saved(&one, 2, 0, "a", "2", true), STORE_OK);
+  assert_string_equal(loaded(&two, 2, 0), "a=2");
+  assert_int_equal(saved(&two, 2, 0, "b", "3", false), STORE_OK);
+  assert_string_equal(loaded(&one, 2, 0), "a=2 b=3");
+  desk_close(&one);
+  desk_close(&two);
+}
+
+/* Nothing can be made where the folder is gone: calls fail until it is back. */
+static void a_folder_may_go_and_come_back(void **state) {
+  (void)state;
+  struct desk desk;
+  char old[128], hidden[128];
+  assert_int_equal(mkdir(path_of("room"), 0700), 0);
+  desk_open(&desk, path_of("room/sessions"));
+  assert_int_equal(saved(&desk, 1, 0, "a", "1", true), STORE_OK);
+  snprintf(old, sizeof old, "%s", path_of("room"));
+  snprintf(hidden, sizeof hidden, "%s", path_of("hidden"));
+  listen_to_log();
+  assert_int_equal(rename(old, hidden), 0);
+  assert_int_equal(saved(&desk, 1, 0, "a", "2", true), STORE_FAILED);
+  assert_string_equal(loaded(&desk, 1, 0), "failed");
+  assert_true(log_has("error sessions cannot be kept error="));
+  assert_int_equal(rename(hidden, old), 0);
+  assert_string_equal(loaded(&desk, 1, 0), "a=1");
+  assert_int_equal(saved(&desk, 1, 0, "a", "3", false), STORE_OK);
+  stop_listening();
+  desk_close(&desk);
 }
 
 /* What store_open says about a file. */
@@ -593,6 +765,52 @@ static void the_queue_is_bounded(void **state) {
   assert_in_range(large, 60, 130);
 }
 
+/* What the thread has taken does not count any more: in all much more than fits at once. */
+static void room_comes_back(void **state) {
+  (void)state;
+  struct desk desk;
+  assert_int_equal(uv_sem_init(&gate, 1), 0);
+  desk_open_with(&desk, &gate_keeper, "");
+  static char value[1 << 20];
+  memset(value, 'x', sizeof value - 1);
+  for (size_t sum = 0; sum < 2 * (size_t)STORE_QUEUE_BYTES; sum += sizeof value)
+    assert_int_equal(saved(&desk, 1, 0, "a", value, true), STORE_OK);
+  desk_close(&desk);
+  uv_sem_destroy(&gate);
+}
+
+static uv_sem_t begun;
+
+static void slow_work(void *self, struct store_job *jobs) {
+  uv_sem_post(&begun);
+  gate_work(self, jobs);
+}
+
+/* Jobs that are being done when their box goes: nothing is posted to it any more. */
+static void a_box_can_go_while_its_jobs_are_done(void **state) {
+  (void)state;
+  static const struct store_keeper slow_keeper = {gate_open, slow_work, gate_sweep, gate_close};
+  struct desk desk;
+  assert_int_equal(uv_sem_init(&gate, 0), 0);
+  assert_int_equal(uv_sem_init(&begun, 0), 0);
+  desk_open_with(&desk, &slow_keeper, "");
+  struct store_job *j = job(&desk, STORE_LOAD, 1, 0);
+  assert_true(store_post(desk.store, j));
+  uv_sem_wait(&begun);
+  store_forget(desk.store, &desk.box);
+  uv_sem_post(&gate);
+  store_free(desk.store);
+  assert_int_equal(atomic_load(&j->refs), 1); /* it was let go, not sent */
+  store_job_unref(j);
+  mailbox_close(&desk.box);
+  uv_run(&desk.loop, UV_RUN_DEFAULT);
+  assert_int_equal(desk.n_back, 0);
+  assert_int_equal(uv_loop_close(&desk.loop), 0);
+  mailbox_fini(&desk.box);
+  uv_sem_destroy(&gate);
+  uv_sem_destroy(&begun);
+}
+
 static int end_redis(void **state) {
   (void)state;
   stop_redis();
@@ -626,12 +844,20 @@ int main(void) {
       cmocka_unit_test_teardown(promises_hold_in_redis, end_redis),
       cmocka_unit_test_teardown(redis_may_go_and_come_back, end_redis),
       cmocka_unit_test(the_queue_is_bounded),
+      cmocka_unit_test(room_comes_back),
+      cmocka_unit_test(a_box_can_go_while_its_jobs_are_done),
       cmocka_unit_test(a_file_keeps_sessions_for_its_owner),
       cmocka_unit_test(two_stores_share_a_file),
       cmocka_unit_test(files_that_cannot_be_used_are_named_with_a_cure),
       cmocka_unit_test(a_damaged_file_is_found_out),
       cmocka_unit_test(a_file_at_its_limit_fails_saves_only),
       cmocka_unit_test(sweeping_removes_what_is_over),
+      cmocka_unit_test(a_save_that_fails_leaves_nothing_open),
+      cmocka_unit_test(a_sweep_that_fails_leaves_nothing_open),
+      cmocka_unit_test(a_file_that_is_removed_is_made_anew),
+      cmocka_unit_test(a_file_that_is_replaced_is_used),
+      cmocka_unit_test(two_stores_find_the_same_new_file),
+      cmocka_unit_test(a_folder_may_go_and_come_back),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
