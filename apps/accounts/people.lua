@@ -6,7 +6,7 @@ local perigee = require "perigee"
 
 local store = perigee.shared "accounts"
 
-local TRIES, PER = 10, 60 -- wrong passwords for one name, in so many seconds
+local TRIES, PER = 10, 60 -- to get in by one name, in so many seconds
 
 local M = {}
 
@@ -35,13 +35,12 @@ end
 --- the name or the password.
 function M.check(name, password)
   name = name:sub(1, 24)
-  local tries = "tries:" .. name:lower()
-  if (store:get(tries) or 0) >= TRIES then
+  -- counted before the password is looked at, which takes a while: of many that come at once none gets by
+  if store:incr("tries:" .. name:lower(), 1, PER) > TRIES then
     return nil, perigee.error { code = perigee.errors.rate_limited, message = "Too many tries. Wait a minute, please" }
   end
   local account = store:get(place(name))
   if perigee.password.verify(password, account and account.hash) then return account.name end
-  store:incr(tries, 1, PER)
   return nil, "Wrong name or password"
 end
 

@@ -64,6 +64,7 @@ end
 
 -- Runs once for every connection, whether the tab was closed, the network failed or the server stops.
 function Chat:disconnect()
+  self.is_gone = true -- what still runs for it, and waits, is to see that
   leave(self)
 end
 
@@ -100,6 +101,7 @@ Chat:rpc_method("join", {
   throttle(self)
   leave(self) -- not before here: an error changes nothing
   self.name = to:enter(name)
+  if self.is_gone then return to:leave(self.name) end
   self.room = to
   self:group_add(to.group, { name = self.name })
   Chat:notify_group(to.group, "joined", { room = to.name, name = self.name }, { except = ctx })
@@ -127,6 +129,7 @@ Chat:rpc_method("rename", {
   if name == from then return name end
   throttle(self)
   if not room:rename(from, name) then error(name_taken) end
+  if self.is_gone then return room:leave(name) end
   self.name = name
   self:group_add(room.group, { name = name })
   Chat:notify_group(room.group, "renamed", { room = room.name, from = from, name = name }, { except = ctx })

@@ -86,6 +86,18 @@ describe("accounts", function()
     assert.equal("Eve", guesser.call("sign_in", "eve", "correct horse"))
   end)
 
+  it("lets nobody guess more by guessing all at once", function()
+    browser().call("sign_up", "Uma", "correct horse")
+    local batch = {}
+    for i = 1, 30 do
+      batch[i] = ('{"jsonrpc":"2.0","id":%d,"method":"sign_in","params":["Uma","wrong %d"]}'):format(i, i)
+    end
+    local answer = app:post("/accounts", "[" .. table.concat(batch, ",") .. "]", { ["Content-Type"] = JSON }).body
+    local _, looked_at = answer:gsub('"message":"Wrong name or password"', "")
+    local _, refused = answer:gsub("%-32005", "")
+    assert.same({ 10, 20 }, { looked_at, refused })
+  end)
+
   it("tells everyone who is signed in, on how many tabs", function()
     local ann, bob = browser(), browser()
     ann.call("sign_up", "Fay", "correct horse")

@@ -255,4 +255,32 @@ describe("chat", function()
       assert.truthy(answer.body:find(tostring(METHOD_NOT_FOUND), 1, true))
     end
   end)
+
+  it("keeps no name of who is gone before the store has answered", function()
+    local Room = getmetatable(app:require("chat.rooms").by_name.lobby)
+    local sleep, enter, rename = app:require("perigee").sleep, Room.enter, Room.rename
+    function Room:enter(name)
+      local got = enter(self, name)
+      sleep(1)
+      return got
+    end
+    function Room:rename(from, to)
+      local is_free = rename(self, from, to)
+      sleep(1)
+      return is_free
+    end
+    local eager = app:connect("/chat")
+    eager:send('{"jsonrpc":"2.0","id":1,"method":"join","params":["lobby","Ann"]}')
+    eager:close()
+    app:advance(2)
+    Room.enter = enter
+    local ann, joined = join("Ann")
+    assert.equal("Ann", joined.name)
+    ann:send('{"jsonrpc":"2.0","id":1,"method":"rename","params":["Bob"]}')
+    ann:close()
+    app:advance(2)
+    local bob, last = join("Bob")
+    assert.same({ "Bob", { "Bob" } }, { last.name, last.people })
+    assert.equal("Ann", bob:call("rename", "Ann"))
+  end)
 end)
