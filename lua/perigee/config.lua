@@ -55,6 +55,8 @@ M.keys = {
     section = "Sessions", doc = "Time after its last use at which a session ends." },
   { name = "session_cookie", type = "cookie", default = "auto", max_length = 64, section = "Sessions",
     doc = "Name of the cookie, behind HTTPS with __Host- in front; auto: one for where the sessions are." },
+  { name = "session_same_site", type = "choice", choices = { "lax", "strict", "none" }, default = "lax",
+    section = "Sessions", doc = "From which pages browsers send the cookie along; none counts behind HTTPS only." },
   { name = "state", type = "path", default = "auto", section = "Sessions",
     doc = "For what outlives the server: sessions, the key for tokens; auto: in ~/.local/state, by project." },
   { name = "secret", type = "secret", default = "auto", section = "Sessions",

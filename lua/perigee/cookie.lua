@@ -30,15 +30,20 @@ function M.name(name, is_secure)
   return is_secure and "__Host-" .. name or name
 end
 
---- A header line that sets a cookie.
+local same_site = { lax = "Lax", strict = "Strict", none = "None" }
+
+--- A header line that sets a cookie. Browsers drop one for all sites (`none`) that is not secure: over
+--- plain HTTP it is `lax`.
 ---@param name string with its prefix
 ---@param value string
 ---@param seconds integer how long it is kept; 0 removes it
 ---@param is_secure boolean
+---@param from? "lax"|"strict"|"none" pages that it is sent along from
 ---@return string
-function M.line(name, value, seconds, is_secure)
-  return ("Set-Cookie: %s=%s; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax%s\r\n"):format(
-    name, value, seconds, is_secure and "; Secure" or "")
+function M.line(name, value, seconds, is_secure, from)
+  if not from or from == "none" and not is_secure then from = "lax" end
+  return ("Set-Cookie: %s=%s; Path=/; Max-Age=%d; HttpOnly; SameSite=%s%s\r\n"):format(
+    name, value, seconds, same_site[from], is_secure and "; Secure" or "")
 end
 
 return M

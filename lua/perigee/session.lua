@@ -172,7 +172,7 @@ end
 local function give_cookie(visitor, renew)
   if not visitor.conn or visitor.given == visitor.id and not renew then return end
   local line = cookie.line(cookie_name(visitor.is_secure), visitor.id or "", visitor.id and ttl() or 0,
-    visitor.is_secure)
+    visitor.is_secure, core.setting("session_same_site"))
   if visitor.is_http then
     if core.answer_lines(visitor.conn, line) then visitor.given = visitor.id end
   elseif not visitor.is_open then

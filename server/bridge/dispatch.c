@@ -336,6 +336,21 @@ static char *copy_head(struct conn *conn, const struct http_request *r, uint32_t
   return head;
 }
 
+/* Browsers give up a WebSocket that offers subprotocols and is answered with none. In dev whoever
+ * writes the page is told; not what was offered, which may be a token. */
+static void tell_of_no_subprotocol(struct conn *conn, const struct consumer *c) {
+  static struct log_limit limit = LOG_LIMIT(5);
+  struct log_line l;
+  if (!host_of_conn(conn)->settings->is_dev) return;
+  if (!http_find(http_request_of(conn), "sec-websocket-protocol")) return;
+  if (!log_begin_limited(&l, &limit, LOG_WARN,
+                         "no offered subprotocol is known: browsers give up such a connection"))
+    return;
+  log_str(&l, "path", c->path);
+  log_str(&l, "cure", "name one in the consumer's option subprotocols, or in self:accept");
+  log_end(&l);
+}
+
 static void accept_handshake(struct conn *conn, const char *subprotocol, const char *headers,
                              size_t headers_len) {
   struct peer *p = peer_of(conn);
@@ -345,6 +360,7 @@ static void accept_handshake(struct conn *conn, const char *subprotocol, const c
   size_t n = 0;
   for (char **s = c->subprotocols; s && *s && !subprotocol; s++)
     if (handshake_offers(r, *s)) subprotocol = *s;
+  if (!subprotocol) tell_of_no_subprotocol(conn, c);
   if (subprotocol || headers_len) {
     size_t room = headers_len + (subprotocol ? strlen(subprotocol) + 32 : 0) + 1;
     extra = mem_alloc(room);

@@ -152,6 +152,7 @@ void settings_read(lua_State *L, int index, struct settings *s) {
   s->lua_path = get_string(L, index, "lua_path");
   s->sessions = get_string(L, index, "sessions");
   s->session_cookie = get_string(L, index, "session_cookie");
+  s->session_same_site = get_string(L, index, "session_same_site");
   s->session_ttl = get_ms(L, index, "session_ttl") / 1000;
   s->state = get_string(L, index, "state");
   s->secret = get_string(L, index, "secret");
@@ -221,6 +222,7 @@ void settings_fini(struct settings *s) {
   free(s->lua_path);
   free(s->sessions);
   free(s->session_cookie);
+  free(s->session_same_site);
   free(s->state);
   free(s->secret);
   *s = (struct settings){0};

@@ -33,14 +33,15 @@ struct call_limits {
 
 struct settings {
   bool is_dev;
-  char *apps;           /* folder */
-  bool is_watching;     /* reloads when files below it change */
-  char *lua_path;       /* folder to load perigee.* from instead of the binary's own, or NULL */
-  char *sessions;       /* where they are kept: "sqlite", "sqlite:FILE", "memory" */
-  char *session_cookie; /* its name */
-  uint64_t session_ttl; /* seconds */
-  char *state;          /* folder for what outlives the process, or "auto" */
-  char *secret;         /* signs tokens, or "auto": one in the state folder does */
+  char *apps;              /* folder */
+  bool is_watching;        /* reloads when files below it change */
+  char *lua_path;          /* folder to load perigee.* from instead of the binary's own, or NULL */
+  char *sessions;          /* where they are kept: "sqlite", "sqlite:FILE", "memory" */
+  char *session_cookie;    /* its name */
+  char *session_same_site; /* "lax", "strict" or "none" */
+  uint64_t session_ttl;    /* seconds */
+  char *state;             /* folder for what outlives the process, or "auto" */
+  char *secret;            /* signs tokens, or "auto": one in the state folder does */
   struct listen_address listen[LISTEN_MAX];
   unsigned n_listen;
   struct listen_address admin; /* address NULL: none */

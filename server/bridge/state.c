@@ -279,20 +279,17 @@ static int l_count(lua_State *L) {
 
 /* setting(name): what the operator decided; nil when that is "auto", or when nothing is served. */
 static int l_setting(lua_State *L) {
-  static const char *const names[] = {"sessions", "session_cookie", "session_ttl", "state",
-                                      "secret",   "apps",           NULL};
   const struct settings *s = host_of(L)->settings;
+  static const char *const names[] = {
+      "session_ttl", "sessions", "session_cookie", "session_same_site",
+      "state",       "secret",   "apps",           NULL};
+  const char *const texts[] = {
+      NULL, s->sessions, s->session_cookie, s->session_same_site, s->state, s->secret, s->apps};
   int which = luaL_checkoption(L, 1, NULL, names);
-  const char *text = which == 0   ? s->sessions
-                     : which == 1 ? s->session_cookie
-                     : which == 3 ? s->state
-                     : which == 4 ? s->secret
-                     : which == 5 ? s->apps
-                                  : NULL;
-  if (which == 2 && s->session_ttl)
+  if (which == 0 && s->session_ttl)
     lua_pushinteger(L, (lua_Integer)s->session_ttl);
-  else if (text && strcmp(text, "auto") != 0)
-    lua_pushstring(L, text);
+  else if (texts[which] && strcmp(texts[which], "auto") != 0)
+    lua_pushstring(L, texts[which]);
   else
     lua_pushnil(L);
   return 1;

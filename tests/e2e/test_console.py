@@ -304,3 +304,19 @@ def test_binary_messages_that_nobody_takes(bank):
     server.wait_log("debug binary message refused conn=.* path=/bank")
     assert server.metrics()["messages_unsupported"] == 1
     server.wait_log("debug connection ended conn=.* protocol=websocket why=")
+
+
+def test_a_subprotocol_that_nobody_knows_is_told(bank):
+    offer = [("Sec-WebSocket-Protocol", "bearer, hush")]
+    server = bank()
+    with WebSocket(server, "/bank"):
+        pass
+    assert not server.log_lines("subprotocol")
+    with WebSocket(server, "/bank", offer) as ws:
+        assert ws.opening["Sec-WebSocket-Protocol"] is None
+    line = server.wait_log("no offered subprotocol is known.*")[0]
+    assert "path=/bank" in line and "option subprotocols" in line and "hush" not in server.log
+    served = bank(verb="serve")
+    with WebSocket(served, "/bank", offer):
+        pass
+    assert not served.log_lines("subprotocol")

@@ -165,6 +165,17 @@ def test_behind_https_the_cookie_is_bound_to_the_host(serve):
     assert planted.call("get", "a", headers=https) is None
 
 
+@pytest.mark.parametrize("value, plain, secure", [("strict", "Strict", "Strict"), ("none", "Lax", "None"), ("lax", "Lax", "Lax")])
+def test_pages_of_which_sites_send_it(serve, value, plain, secure):
+    server = serve(["visits"], "--session-same-site", value, "--trusted-proxies", "127.0.0.1")
+    ann = Visitor(server)
+    ann.call("set", "a", 1)
+    assert ann.set_cookie.endswith(f"; HttpOnly; SameSite={plain}")
+    ann = Visitor(server)
+    ann.call("set", "a", 1, headers={"X-Forwarded-Proto": "https"})
+    assert ann.set_cookie.endswith(f"; HttpOnly; SameSite={secure}; Secure")
+
+
 def test_signing_in_makes_a_new_id(everything):
     attacker = Visitor(everything)
     attacker.call("set", "cart", [1])

@@ -36,5 +36,14 @@ describe("a cookie", function()
     assert.equal("Set-Cookie: id=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure\r\n",
       cookie.line("id", "v", 60, true))
     assert.equal("Set-Cookie: id=v; Path=/; Max-Age=0; HttpOnly; SameSite=Lax\r\n", cookie.line("id", "v", 0, false))
+    for from, says in pairs { lax = "Lax", strict = "Strict", none = "None" } do
+      assert.equal(("Set-Cookie: id=v; Path=/; Max-Age=60; HttpOnly; SameSite=%s; Secure\r\n"):format(says),
+        cookie.line("id", "v", 60, true, from))
+    end
+    assert.equal("Set-Cookie: id=v; Path=/; Max-Age=60; HttpOnly; SameSite=Strict\r\n",
+      cookie.line("id", "v", 60, false, "strict"))
+    -- which no browser would keep
+    assert.equal("Set-Cookie: id=v; Path=/; Max-Age=60; HttpOnly; SameSite=Lax\r\n",
+      cookie.line("id", "v", 60, false, "none"))
   end)
 end)

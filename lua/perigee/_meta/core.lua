@@ -364,7 +364,7 @@ function core.answer_lines(conn, lines) end
 function core.request_number(conn) end
 
 --- A setting as the operator gave it.
----@param name "sessions"|"session_cookie"|"session_ttl"|"state"|"secret"|"apps"
+---@param name "sessions"|"session_cookie"|"session_same_site"|"session_ttl"|"state"|"secret"|"apps"
 ---@return string|integer|nil
 function core.setting(name) end
 

@@ -19,7 +19,8 @@ static const char defaults[] =
     "}\n"
     "local texts = { apps = true, state = true, secret = true, layer = true, lua_path = true, "
     "sessions = true,\n"
-    "  session_cookie = true, layer_prefix = true, admin = true, proxy_headers = true, log_level = "
+    "  session_cookie = true, session_same_site = true, layer_prefix = true, admin = true, "
+    "proxy_headers = true, log_level = "
     "true,\n"
     "  log_format = true, dev = true, watch = true, deflate = true }\n"
     "return setmetatable(given, { __index = function(_, key)\n"
@@ -169,10 +170,15 @@ static void each_text_goes_where_it_belongs(void **state) {
     const char *key;
     char *const *member;
   } texts[] = {
-      {"apps", &settings.apps},         {"lua_path", &settings.lua_path},
-      {"sessions", &settings.sessions}, {"session_cookie", &settings.session_cookie},
-      {"state", &settings.state},       {"secret", &settings.secret},
-      {"layer", &settings.layer},       {"layer_prefix", &settings.layer_prefix},
+      {"apps", &settings.apps},
+      {"lua_path", &settings.lua_path},
+      {"sessions", &settings.sessions},
+      {"session_cookie", &settings.session_cookie},
+      {"session_same_site", &settings.session_same_site},
+      {"state", &settings.state},
+      {"secret", &settings.secret},
+      {"layer", &settings.layer},
+      {"layer_prefix", &settings.layer_prefix},
   };
   for (size_t i = 0; i < COUNT(texts); i++) {
     char given[100];
