@@ -701,3 +701,72 @@ describe("a handshake", function()
     assert.equal(faults + 1, core.metrics().faults)
   end)
 end)
+
+describe("a session's limits", function()
+  after_each(rig.clean)
+
+  it("are ten seconds for the store to answer", function()
+    local socket = visits.new(app()):connect()
+    local load, began = core.store_load, core.now()
+    core.store_load = function() return function() end end -- it takes the job, and never comes back
+    local ok, err = socket:try("get", "a")
+    core.store_load = load
+    assert.same({ false, -32006 }, { ok, err.code })
+    has("does not answer", err.message)
+    assert.equal(10, core.now() - began)
+  end)
+
+  it("are 256 KiB of keys and values as JSON", function()
+    local ann = visits.new(app(function(C)
+      C:rpc_method("fill", function(ctx, n) ctx.session.a = ("x"):rep(n) end)
+      C:rpc_method("size", function(ctx) return #ctx.session.a end)
+    end))
+    local room = 256 * 1024 - #"a" - #'""'
+    ann:call("fill", room - 1)
+    ann:call("fill", room)
+    assert.equal(-32603, ann:try("fill", room + 1).code)
+    assert.equal(room, ann:call("size"))
+    assert.equal(-32603, ann:try("set", "b", 1).code) -- what is there already counts
+  end)
+
+  it("move with its use, once an hour", function()
+    local test = app()
+    local ann = visits.new(test)
+    ann:call("set", "a", 1)
+    local function is_moved()
+      local _, response = ann:post(rig.request("get", '["a"]'))
+      return response.headers["set-cookie"] ~= nil
+    end
+    test:advance(3590)
+    assert.is_false(is_moved())
+    test:advance(20)
+    assert.is_true(is_moved())
+    assert.is_false(is_moved())
+  end)
+end)
+
+describe("what a call has read", function()
+  after_each(rig.clean)
+
+  it("is let go of when it has ended", function()
+    local held = setmetatable({}, { __mode = "v" })
+    local ann = visits.new(app(function(C)
+      C:rpc_method("hold", function(ctx)
+        held[1] = ctx.session.list
+        return held[1] ~= nil
+      end)
+    end))
+    ann:call("set", "list", { 1, 2 })
+    assert.is_true(ann:call("hold"))
+    collectgarbage()
+    collectgarbage()
+    assert.is_nil(held[1])
+  end)
+
+  it("has no id before there is anything to keep", function()
+    local socket = app():connect("/test")
+    assert.equal(core.null, socket:call("id"))
+    socket:call("set", "a", 1)
+    assert.equal(43, #socket:call("id"))
+  end)
+end)

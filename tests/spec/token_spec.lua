@@ -26,6 +26,30 @@ describe("a token", function()
     assert.equal("expired", err)
   end)
 
+  it("is void from the second on at which it ends", function()
+    local clock = require("perigee.clock")
+    local wall, now = clock.wall, 1000
+    clock.wall = function() return now end
+    local one = token.sign("x", { expires = 60 })
+    local seen = {}
+    for i = 59, 61 do
+      now = 1000 + i
+      seen[#seen + 1] = token.verify(one) or "void"
+    end
+    clock.wall = wall
+    assert.same({ "x", "void", "void" }, seen)
+  end)
+
+  it("is not looked at when it is longer than one can be", function()
+    local function verify(n)
+      local _, err = token.verify(("x"):rep(n - 44) .. "." .. ("y"):rep(43))
+      return err
+    end
+    assert.equal("forged", verify(4095))
+    assert.equal("forged", verify(4096))
+    assert.equal("malformed", verify(4097))
+  end)
+
   it("lasts an hour unless told otherwise", function()
     local one = token.sign("x")
     test:advance(3590)

@@ -105,6 +105,24 @@ describe("identify", function()
     end
   end)
 
+  it("of another connection leaves the call's own user alone", function()
+    local first
+    local test = rig.app({}, function(C)
+      C:rpc_method("be_first", function(ctx) first = ctx.consumer end)
+      C:rpc_method("sign_first_in", function(ctx)
+        local before = ctx.user
+        first:identify("ann")
+        return { before = before, after = ctx.user, first = first.user }
+      end)
+      C:rpc_method("who", function(ctx) return ctx.user end)
+    end)
+    local one, two = test:connect("/test"), test:connect("/test")
+    one:call("be_first")
+    assert.same({ first = "ann" }, two:call("sign_first_in"))
+    assert.equal("ann", one:call("who"))
+    assert.equal(core.null, two:call("who"))
+  end)
+
   it("is for the connection alone without http_user", function()
     local test = app {}
     local ann = test:connect("/test")
@@ -301,6 +319,34 @@ describe("bearer tokens", function()
     assert.equal(-32004, answer.error.code)
     answer = visits.new(test):post(rig.request("who"), { Authorization = "Bearer " .. ("x"):rep(9000) })
     assert.equal(-32004, answer.error.code)
+  end)
+
+  it("that are too long are refused unasked", function()
+    local test = with_auth()
+    for n, times in pairs { [8191] = 1, [8192] = 1, [8193] = 0 } do
+      asked = 0
+      local answer = visits.new(test):post(rig.request("who"), { Authorization = "Bearer " .. ("x"):rep(n) })
+      assert.same({ -32004, times }, { answer.error.code, asked }, n)
+    end
+  end)
+
+  it("are nobody's when auth says false", function()
+    local test = with_auth { auth = function() return false end }
+    local answer = visits.new(test):post(rig.request("who"), { Authorization = "Bearer x" })
+    assert.equal(-32004, answer.error.code)
+    local _, refusal = test:try_connect("/test", { headers = { Authorization = "Bearer x" } })
+    assert.equal(401, refusal.status)
+  end)
+
+  it("outlast the session they came beside", function()
+    local test = with_auth { http_user = true }
+    local ann = visits.new(test)
+    ann:call("sign_in", "cookie")
+    local shown = test:connect("/test", { headers = { Cookie = ann.cookie, Authorization = "Bearer user-token" } })
+    local kept = ann:connect()
+    assert.same({ "token", "cookie" }, { shown:call("who").ctx, kept:call("who").ctx })
+    ann:call("destroy")
+    assert.same({ "token" }, { shown:call("who").ctx, kept:call("who").ctx })
   end)
 
   it("need not be there", function()

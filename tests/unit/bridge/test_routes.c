@@ -112,10 +112,59 @@ static void what_is_not_served_any_more_is_not_routed(void **state) {
   assert_serves();
 }
 
+/* The file that a path asks for; NULL: it reaches for what is never served. */
+static char *file_of(const char *path, size_t n) {
+  struct route route;
+  char *copy = exact_copy(path, n);
+  bool is_well = routes_find(h.routes, copy, n, HTTP_GET, &route);
+  free(copy);
+  if (!is_well) {
+    assert_null(route.file);
+    return NULL;
+  }
+  assert_non_null(route.folder);
+  return route.file;
+}
+
+static void a_file_is_named_plainly(void **state) {
+  (void)state;
+  static const struct {
+    const char *path, *file;
+  } good[] = {
+      {"/chat/", ""},
+      {"/chat/a.txt", "a.txt"},
+      {"/chat/a%20b", "a b"},
+      {"/chat/%C3%A9", "\xc3\xa9"},
+      {"/chat/a/b.c/d", "a/b.c/d"},
+      {"/chat/a~!", "a~!"},
+      {"/chat/a/", "a/"},
+  };
+  static const char *const wrong[] = {
+      "/chat/.",     "/chat/..",    "/chat/.env",  "/chat/a/.git/x", "/chat/a/..",  "/chat//",
+      "/chat//etc",  "/chat/a//b",  "/chat/a/%2e", "/chat/%2Eenv",   "/chat/a%2fb", "/chat/a%2Fb",
+      "/chat/a%5cb", "/chat/a%5Cb", "/chat/a\\b",  "/chat/a%00b",    "/chat/a%01b", "/chat/a%0ab",
+      "/chat/a%1fb", "/chat/a%7fb", "/chat/\x1f",  "/chat/\x7f",     "/chat/%ff",   "/chat/%C3",
+      "/chat/%",     "/chat/a%2",   "/chat/a%2g",  "/chat/\xc0\xaf",
+  };
+  lua_settop(h.L, 0);
+  lua_pushcfunction(h.L, l_serve);
+  push_items();
+  assert_int_equal(serve(), LUA_OK);
+  for (size_t i = 0; i < COUNT(good); i++) {
+    char *file = file_of(good[i].path, strlen(good[i].path));
+    if (!file || strcmp(file, good[i].file) != 0) fail_msg("%s: %s", good[i].path, file);
+    free(file);
+  }
+  for (size_t i = 0; i < COUNT(wrong); i++)
+    if (file_of(wrong[i], strlen(wrong[i]))) fail_msg("%s", wrong[i]);
+  assert_null(file_of("/chat/a\0b", 9));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(exhausted_memory_leaves_the_old_routes),
       cmocka_unit_test(what_is_not_served_any_more_is_not_routed),
+      cmocka_unit_test(a_file_is_named_plainly),
   };
   return cmocka_run_group_tests(tests, start, stop);
 }

@@ -86,6 +86,9 @@ static const struct {
     /* trusted to the end */
     {FOR "10.1.1.1" N, "10.1.1.1 0 - inner"},
     {FOR "10.1.1.1, 10.1.1.2" N, "10.1.1.1 0 - inner"},
+    {FOR "10.1.1.1" N PROTO "https, http" N HOST "evil, outer" N, "10.1.1.1 0 http outer"},
+    {FOR "10.1.1.1, 10.1.1.2" N PROTO "x, https, http" N HOST "evil, outer, middle" N,
+     "10.1.1.1 0 https outer"},
     /* who is not named is the last one who is */
     {FOR "unknown" N, "127.0.0.1 9 - inner"},
     {FOR "192.0.2.7, unknown" N, "127.0.0.1 9 - inner"},
