@@ -26,6 +26,8 @@ from pathlib import Path
 
 import websockets
 
+import library
+
 TIMEOUT = 10.0  # seconds a wait may take
 FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -105,7 +107,7 @@ class Browser:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
     async def _connect(self, url):
-        self._socket = await websockets.connect(url, max_size=None, ping_interval=None, compression=None)
+        self._socket = await library.connect(url, max_size=None, ping_interval=None, compression=None)
         self._reader = asyncio.ensure_future(self._read())
 
     async def _read(self):

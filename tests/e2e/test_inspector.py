@@ -324,7 +324,7 @@ def test_dropping(dev):
         row, = [row for row in one.call("connections")["rows"] if row["protocol"] == "http"]
         assert one.call("drop", row["id"]) is True
         http.expect_end()
-    assert "dropped" in dev.log
+    dev.wait_log("dropped")
 
 
 def test_it_does_not_see_itself(dev):

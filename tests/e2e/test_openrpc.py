@@ -28,7 +28,14 @@ def validator():
                              timeout=PATIENCE, check=True).stdout
     openrpc, json_schema = json.loads(printed)
     store = {name: json_schema for name in ("https://meta.json-schema.tools", "https://meta.json-schema.tools/")}
-    return jsonschema.Draft7Validator(openrpc, resolver=jsonschema.RefResolver.from_schema(openrpc, store=store))
+    try:
+        import referencing
+        from referencing.jsonschema import DRAFT7
+    except ImportError:  # Debian 12
+        return jsonschema.Draft7Validator(openrpc, resolver=jsonschema.RefResolver.from_schema(openrpc, store=store))
+    registry = referencing.Registry().with_resources(
+        (name, DRAFT7.create_resource(schema)) for name, schema in store.items())
+    return jsonschema.Draft7Validator(openrpc, registry=registry)
 
 
 def all_schemas(document):

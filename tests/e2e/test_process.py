@@ -1034,7 +1034,7 @@ def children(pid):
 
 
 def can_unshare():
-    return subprocess.run(["unshare", "--pid", "--fork", "true"], stderr=subprocess.DEVNULL).returncode == 0
+    return subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 @pytest.fixture
@@ -1047,7 +1047,7 @@ def first(tmp_path):
     def start(port, **env):
         apps = apps_folder(tmp_path / "apps", files={"orphans/init.lua": ORPHANS})
         process = subprocess.Popen(
-            ["unshare", "--pid", "--fork", "--kill-child", BINARY, "serve", "--apps", str(apps), "--listen", f"127.0.0.1:{port}",
+            ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", BINARY, "serve", "--apps", str(apps), "--listen", f"127.0.0.1:{port}",
              "--slice-stop", "60s"], env=environment(XDG_STATE_HOME=str(tmp_path), **env), stderr=subprocess.PIPE, text=True)
         started.append(process)
         until(lambda: children(process.pid), "number one")

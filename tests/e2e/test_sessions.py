@@ -15,6 +15,7 @@ import threading
 
 import pytest
 
+import library
 from server import HERE, PATIENCE, Server, apps_folder, environment, run, until
 from wire import Closed, WebSocket, call_http, call_text, fetch, post
 
@@ -91,17 +92,15 @@ def test_the_101_brings_the_cookie(everything):
 
 
 def test_python_websockets_carries_it(everything):
-    websockets = pytest.importorskip("websockets")
-
     async def talk():
         url = f"ws://{everything.netloc}/visits"
-        async with websockets.connect(url) as ws:
-            cookie = ws.response_headers["Set-Cookie"].split(";")[0]
+        async with library.connect(url) as ws:
+            cookie = library.response_headers(ws)["Set-Cookie"].split(";")[0]
             await ws.send(call_text("set", "from", "websockets"))
             assert json.loads(await ws.recv())["result"] is True
-        async with websockets.connect(url, extra_headers={"Cookie": cookie}) as ws:
+        async with library.connect(url, {"Cookie": cookie}) as ws:
             await ws.send(call_text("get", "from"))
-            return json.loads(await ws.recv())["result"], "Set-Cookie" in ws.response_headers
+            return json.loads(await ws.recv())["result"], "Set-Cookie" in library.response_headers(ws)
 
     assert asyncio.run(asyncio.wait_for(talk(), PATIENCE)) == ("websockets", False)
 
