@@ -21,6 +21,7 @@ struct buf *buf_new(size_t cap) {
   atomic_init(&buf->refs, 1);
   buf->len = 0;
   buf->cap = (uint32_t)cap;
+  buf->is_shared = false;
   return buf;
 }
 
@@ -40,6 +41,7 @@ void builder_begin(struct builder *b) {
   if (!b->buf || b->buf->cap - b->buf->len < SPARE) {
     if (b->buf) buf_unref(b->buf);
     b->buf = buf_new(BLOCK);
+    b->buf->is_shared = b->is_shared;
   }
   b->start = b->end = b->buf->len;
   b->is_open = true;
@@ -58,6 +60,7 @@ void builder_grow(struct builder *b, size_t need) {
   while (cap < (used + need) * 2 && cap < BUF_MAX) cap *= 2;
   if (cap < used + need) cap = used + need;
   struct buf *bigger = buf_new(cap);
+  bigger->is_shared = b->is_shared;
   if (used) memcpy(bigger->data, b->buf->data + b->start, used);
   buf_unref(b->buf);
   b->buf = bigger;

@@ -21,6 +21,7 @@ struct buf {
   atomic_uint refs; /* the builder's own reference counts too */
   uint32_t len;     /* bytes that are final; written by the builder's thread only */
   uint32_t cap;
+  bool is_shared; /* its messages are for many: a queue need not copy its part */
   uint8_t data[];
 };
 
@@ -50,6 +51,7 @@ struct builder {
   uint32_t end;    /* where its next byte goes */
   bool is_open;    /* between builder_begin and builder_commit or builder_abort */
   bool is_failed;  /* the message grew over BUF_MAX: its bytes are dropped, commit refuses */
+  bool is_shared;  /* the maker's: so are its blocks */
 };
 
 /* Starts a message. Must not be open. */

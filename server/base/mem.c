@@ -2,6 +2,8 @@
 /* mem.c -- allocation that ends the process when memory is exhausted. See mem.h for the reason. */
 #include "base/mem.h"
 
+#include <malloc.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,33 @@ void *mem_dup(const void *p, size_t n) {
 
 char *mem_strdup(const char *s) {
   return mem_dup(s, strlen(s) + 1);
+}
+
+enum { TRIM_PAGES = 16 * 1024 * 1024 / 4096 }; /* growth that is worth a look */
+
+/* Resident pages after the last trim, or the least since. One for the process, as its memory is. */
+static atomic_size_t trimmed_at;
+
+static size_t resident_pages(void) {
+  unsigned long size, resident = 0;
+  FILE *f = fopen("/proc/self/statm", "re");
+  if (!f) return 0;
+  if (fscanf(f, "%lu %lu", &size, &resident) != 2) resident = 0;
+  fclose(f);
+  return resident;
+}
+
+bool mem_trim_is_due(void) {
+  size_t now = resident_pages(), last = atomic_load(&trimmed_at);
+  if (now < last) atomic_store(&trimmed_at, now);
+  return now > last + TRIM_PAGES;
+}
+
+void mem_trim(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  atomic_store(&trimmed_at, resident_pages());
 }
 
 _Noreturn void check_failed(const char *cond, const char *file, int line) {

@@ -2,6 +2,7 @@
 #ifndef PERIGEE_MEM_H
 #define PERIGEE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* mem.c -- allocation that ends the process when memory is exhausted.
@@ -18,6 +19,12 @@ void *mem_zalloc(size_t n);           /* zero-filled */
 void *mem_realloc(void *p, size_t n); /* n > 0 */
 char *mem_strdup(const char *s);
 void *mem_dup(const void *p, size_t n);
+
+/* Does the process hold much more memory than when mem_trim was called last? */
+bool mem_trim_is_due(void);
+/* Gives back to the system what was freed. May take a while: not on a thread that others wait for.
+ */
+void mem_trim(void);
 
 /* An assertion that stays on in release builds: for what would corrupt memory if it were false. */
 #define check(cond)                                                                                \

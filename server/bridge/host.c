@@ -82,6 +82,7 @@ static void tell_draining(struct host *h) {
 void host_stop(struct host *h) {
   if (h->is_stopping) return;
   h->is_stopping = true;
+  collector_stop(h);
   deadline_unset(&h->worker.deadlines, &h->grace);
   layer_dismiss(h->layer, &h->worker);
   worker_close(&h->worker);
@@ -175,6 +176,7 @@ static bool on_turn(void *owner) {
   if (h->worker.turn.is_late && h->n_late_batches) call_turn(h);
   groups_rewind(&h->groups);
   ltest_turn(h);
+  collector_wake(h);
   if (h->worker.is_draining && !h->is_stopping && h->worker.n_conns == 0 && h->n_farewells == 0)
     host_stop(h);
   return is_more;
@@ -213,6 +215,7 @@ bool host_prepare(struct host *h, unsigned index, const struct settings *setting
   layer_enlist(layer, &h->worker);
   tasks_init(h);
   call_init(h);
+  collector_init(h);
   blocking_init(h);
   return state_open(h, lua_path);
 }

@@ -2,6 +2,7 @@
 #ifndef PERIGEE_HOST_H
 #define PERIGEE_HOST_H
 
+#include "bridge/collector.h"
 #include "bridge/json.h"
 #include "bridge/lblocking.h"
 #include "bridge/memory.h"
@@ -54,6 +55,7 @@ struct host {
   struct groups groups;
   lua_State *L;         /* the main state; tasks run on coroutines of it */
   struct memory memory; /* L's */
+  struct collector collector;
   struct tasks tasks;
   struct slice_watch slice;
   struct json_scratch scratch;

@@ -5,7 +5,7 @@
  * thousand: far more at a time than malloc's own cache of seven per size holds, and what goes back
  * to malloc's bins comes out of them slowly. Lua tells the size of what it frees, so a list per
  * size is all it takes. A list holds what a cycle of a busy worker frees, and no burst's memory for
- * ever. */
+ * ever: collector.c gives it back. */
 #include "bridge/memory.h"
 
 #include <stdlib.h>
@@ -81,7 +81,7 @@ void *memory_allocate(void *ud, void *old, size_t old_size, size_t new_size) {
   return p;
 }
 
-void memory_fini(struct memory *m) {
+void memory_give_back(struct memory *m) {
   for (int class = 0; class < MEMORY_CLASSES; class ++) {
     while (m->cached[class]) {
       struct memory_block *block = m->cached[class];
@@ -90,4 +90,8 @@ void memory_fini(struct memory *m) {
     }
     m->n_cached[class] = 0;
   }
+}
+
+void memory_fini(struct memory *m) {
+  memory_give_back(m);
 }

@@ -20,7 +20,9 @@ struct memory {
  * fails. */
 void *memory_allocate(void *ud, void *old, size_t old_size, size_t new_size);
 
-/* Gives the cache back. After lua_close. */
+/* Gives the cache back; it fills again. */
+void memory_give_back(struct memory *m);
+/* After lua_close. */
 void memory_fini(struct memory *m);
 
 #endif

@@ -44,7 +44,7 @@ static struct subscriber *subscriber_of(struct conn *conn) {
 }
 
 void groups_init(struct groups *g, struct worker *w, struct layer *layer, struct outbox *outbox) {
-  *g = (struct groups){.worker = w, .layer = layer, .outbox = outbox};
+  *g = (struct groups){.worker = w, .layer = layer, .outbox = outbox, .out = {.is_shared = true}};
 }
 
 void groups_fini(struct groups *g) {

@@ -332,20 +332,36 @@ static void on_written(uv_write_t *request, int status) {
     mark_dirty(conn); /* the next flush goes on */
 }
 
+enum { SHARED_SLACK = 256 * 1024, SHARED_FACTOR = 4 };
+
+/* Bytes of the shared blocks that these slices hold; `last` is the block in front of them. */
+static size_t shared_bytes(const struct slice *slices, uint32_t n, const struct buf *last) {
+  size_t bytes = 0;
+  for (uint32_t i = 0; i < n; last = slices[i++].buf)
+    if (slices[i].buf != last && slices[i].buf->is_shared) bytes += slices[i].buf->cap;
+  return bytes;
+}
+
+/* Blocks whose messages are for many stay shared: a copy for each reader that is slow would be far
+ * more. Unless this one gets so little of them that they are mostly others'. */
+static bool may_share(size_t shared, size_t queued) {
+  return shared <= SHARED_FACTOR * queued + SHARED_SLACK;
+}
+
 /* A short slice keeps its whole block alive, also what is written to it later. */
-static bool is_wasteful(struct slice slice) {
-  return slice.len < slice.buf->cap / 4;
+static bool is_wasteful(struct slice slice, bool may_share) {
+  return slice.len < slice.buf->cap / 4 && !(may_share && slice.buf->is_shared);
 }
 
 /* What waits for a reader that may stay slow must not hold blocks that are nearly all other
  * connections': copies short slices out, those that are neighbours into one. Returns how many
  * slices are left. */
-static uint32_t compact(struct slice *slices, uint32_t n) {
+static uint32_t compact(struct slice *slices, uint32_t n, bool may_share) {
   uint32_t kept = 0;
   for (uint32_t i = 0; i < n; kept++) {
     uint32_t from = i;
     size_t len = 0;
-    while (i < n && is_wasteful(slices[i])) len += slices[i++].len;
+    while (i < n && is_wasteful(slices[i], may_share)) len += slices[i++].len;
     if (i == from) {
       slices[kept] = slices[i++];
       continue;
@@ -364,8 +380,16 @@ static uint32_t compact(struct slice *slices, uint32_t n) {
 /* A uv_write is under way: what was queued behind it in this turn may wait for long. */
 static void compact_queue(struct conn *conn) {
   struct backlog *b = conn->backlog;
-  compact(&conn->first, 1);
-  if (b) b->n = b->compacted += compact(b->slices + b->compacted, b->n - b->compacted);
+  size_t first = shared_bytes(&conn->first, 1, NULL);
+  bool is_frugal = true;
+  if (b) {
+    const struct slice *last = b->compacted ? &b->slices[b->compacted - 1] : &conn->first;
+    size_t more = shared_bytes(b->slices + b->compacted, b->n - b->compacted, last->buf);
+    is_frugal = may_share(first + b->shared + more, conn->queued);
+    if (is_frugal) b->shared += more;
+    b->n = b->compacted += compact(b->slices + b->compacted, b->n - b->compacted, is_frugal);
+  }
+  compact(&conn->first, 1, is_frugal);
 }
 
 /* Moves what is left of the queue into a uv_write. */
@@ -373,7 +397,9 @@ static void write_rest(struct conn *conn, struct slice *slices, uint32_t n) {
   struct rest *rest = mem_alloc(sizeof *rest + n * sizeof *slices);
   uv_buf_t *bufs = mem_alloc(n * sizeof *bufs);
   rest->conn = conn;
-  rest->n = compact(slices, n);
+  size_t bytes = 0;
+  for (uint32_t i = 0; i < n; i++) bytes += slices[i].len;
+  rest->n = compact(slices, n, may_share(shared_bytes(slices, n, NULL), bytes));
   memcpy(rest->slices, slices, rest->n * sizeof *slices);
   for (uint32_t i = 0; i < rest->n; i++)
     bufs[i] = uv_buf_init((char *)slices[i].buf->data + slices[i].off, slices[i].len);
@@ -403,7 +429,10 @@ static bool write_queue(struct conn *conn) {
   metric_add(&conn->worker->metrics.bytes_sent, conn->queued);
   conn->queued = 0;
   conn->first.len = 0;
-  if (b) b->n = b->compacted = 0;
+  if (b) {
+    b->n = b->compacted = 0;
+    b->shared = 0;
+  }
   write_rest(conn, left, n);
   free(left);
   return conn->state != CONN_CLOSED;

@@ -110,6 +110,7 @@ struct backlog {
   struct slice *slices; /* owned; each holds a reference */
   uint32_t n, cap;
   uint32_t compacted;    /* of those: hold no more memory than they need */
+  size_t shared;         /* bytes of shared blocks that those hold */
   struct deadline stall; /* over the soft output limit for too long */
 };
 

@@ -115,7 +115,7 @@ enum { DEFLATE_MIN = 256 }; /* shorter messages hardly become shorter still */
 /* One per worker, made when it is first needed. */
 struct ws_deflate {
   struct pmd *pmd;
-  struct builder out;
+  struct builder out, shared; /* for one, and for many as what they were asked for */
   struct slice from,
       to; /* the last frame that was asked for, and what it became: a reference each */
 };
@@ -124,6 +124,7 @@ static struct ws_deflate *need_deflate(struct worker *w) {
   if (!w->deflate) {
     w->deflate = mem_zalloc(sizeof *w->deflate);
     w->deflate->pmd = pmd_new();
+    w->deflate->shared.is_shared = true;
   }
   return w->deflate;
 }
@@ -138,12 +139,14 @@ void ws_conns_turn(struct worker *w) {
   if (!w->deflate) return;
   forget(w->deflate);
   builder_rewind(&w->deflate->out);
+  builder_rewind(&w->deflate->shared);
 }
 
 void ws_conns_fini(struct worker *w) {
   if (!w->deflate) return;
   forget(w->deflate);
   builder_fini(&w->deflate->out);
+  builder_fini(&w->deflate->shared);
   pmd_free(w->deflate->pmd);
   free(w->deflate);
   w->deflate = NULL;
@@ -160,13 +163,14 @@ static struct slice deflated(struct worker *w, struct slice frame) {
     return d->to;
   forget(d);
   struct slice to = frame;
-  ws_frame_begin(&d->out);
-  uint8_t *room = builder_room(&d->out, n);
+  struct builder *out = frame.buf->is_shared ? &d->shared : &d->out;
+  ws_frame_begin(out);
+  uint8_t *room = builder_room(out, n);
   size_t k = pmd_deflate(d->pmd, head + size, n, room, n - 1);
-  d->out.end += (uint32_t)k;
+  out->end += (uint32_t)k;
   if (k == 0)
-    builder_abort(&d->out);
-  else if (!ws_frame_end(&d->out, (enum ws_opcode)((head[0] & 0x0F) | WS_DEFLATED), &to))
+    builder_abort(out);
+  else if (!ws_frame_end(out, (enum ws_opcode)((head[0] & 0x0F) | WS_DEFLATED), &to))
     to = frame;
   buf_ref(frame.buf);
   buf_ref(to.buf);

@@ -1178,6 +1178,74 @@ static void what_waits_holds_no_more_than_it_needs(void **state) {
   builder_fini(&b);
 }
 
+static size_t count_bytes(char byte) {
+  size_t n = 0;
+  for (size_t i = 0; i < input_len; i++) n += input[i] == byte;
+  return n;
+}
+
+static void stop_reading(struct builder *b) {
+  open_ws();
+  while (!served->is_writing) {
+    assert_true(ws_send_frame(served, frame_of(b, 'x', 100000)));
+    settle();
+  }
+}
+
+/* Fifty slow readers of a group hold what it was told once, not fifty times. */
+static void what_many_wait_for_is_not_copied(void **state) {
+  (void)state;
+  struct builder b = {0}, shared = {.is_shared = true};
+  stop_reading(&b);
+  struct buf *block = NULL;
+  for (int turn = 0; turn < 5; turn++) {
+    ws_send_frame(served, frame_of(&shared, 'a', 100));
+    if (!block) block = shared.buf;
+    frame_of(&shared, 'z', 20); /* for others */
+    settle();
+  }
+  assert_ptr_equal(shared.buf, block);
+  assert_int_equal(atomic_load(&block->refs), 6);
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  take();
+  assert_int_equal(atomic_load(&block->refs), 1);
+  assert_int_equal(count_bytes('a'), 5 * 100);
+  builder_fini(&shared);
+  builder_fini(&b);
+}
+
+/* But many blocks must not be held for one message of each. */
+static void who_gets_little_of_shared_blocks_does_not_hold_them(void **state) {
+  (void)state;
+  enum { BLOCKS = 20 };
+  struct builder b = {0};
+  struct buf *blocks[BLOCKS];
+  stop_reading(&b);
+  unsigned held = 0;
+  for (int i = 0; i < BLOCKS; i++) {
+    struct builder shared = {.is_shared = true};
+    ws_send_frame(served, frame_of(&shared, 'a', 8));
+    blocks[i] = buf_ref(shared.buf);
+    builder_fini(&shared);
+    settle();
+  }
+  for (int i = 0; i < BLOCKS; i++) {
+    held += atomic_load(&blocks[i]->refs) - 1;
+    buf_unref(blocks[i]);
+  }
+  assert_in_range(held, 3, 5); /* 256 KiB of them */
+  while (conn_pending(served)) {
+    take();
+    settle();
+  }
+  take();
+  assert_int_equal(count_bytes('a'), BLOCKS * 8);
+  builder_fini(&b);
+}
+
 static void who_does_not_read_for_long_is_cut(void **state) {
   (void)state;
   struct builder b = {0};
@@ -1408,6 +1476,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(who_is_put_off_may_end, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_is_not_read_from, start, stop),
       cmocka_unit_test_setup_teardown(what_waits_holds_no_more_than_it_needs, start, stop),
+      cmocka_unit_test_setup_teardown(what_many_wait_for_is_not_copied, start, stop),
+      cmocka_unit_test_setup_teardown(who_gets_little_of_shared_blocks_does_not_hold_them, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_for_long_is_cut, start, stop),
       cmocka_unit_test_setup_teardown(who_is_too_far_behind_is_cut_at_once, start, stop),
       cmocka_unit_test_setup_teardown(who_asks_for_much_at_once_is_no_slow_reader, start, stop),
