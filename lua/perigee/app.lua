@@ -83,7 +83,7 @@ end
 --- be ended: while code is being ended for its time, handlers are left out.
 local function safe_xpcall(fn, handler, ...)
   if type(handler) ~= "function" then return xpcall(fn, handler, ...) end
-  return xpcall(fn, function(err)
+  return core.xpcall(fn, function(err)
     if core.is_stopping() then return err end
     return handler(err)
   end, ...)
@@ -98,7 +98,7 @@ local function make_environment(app)
   for name in pairs(libraries) do env[name] = copy_library(name) end
   env._G = env
   env.error = core.error
-  env.xpcall = safe_xpcall
+  env.pcall, env.xpcall = core.pcall, safe_xpcall
   env.print = print_to_log
   env.load = safe_load(env)
   env.require = function(name)

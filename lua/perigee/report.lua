@@ -1,5 +1,6 @@
 --- Errors for people: where, what, the source around it, how the code got there.
 local core = require("perigee.core")
+local errors = require("perigee.errors")
 
 local M = {}
 
@@ -114,16 +115,65 @@ local function trim(trace)
   return table.concat(out, "\n")
 end
 
---- Traceback of a coroutine that died, which is then closed: its to-be-closed variables run here.
+--- What is known of an error that nobody has caught, from when it was raised.
+---@class perigee.Witnessed
+---@field err any
+---@field trace? string nil: the error is an answer, which needs none
+---@field file? string the innermost line of an app
+---@field line? integer
+---@field locals? { name: string, value: string }[]
+---@field closing string[] errors of __close that came after it
+
+--- By coroutine, whose stack is gone when the error is told.
+---@type table<thread, perigee.Witnessed>
+local witnessed = setmetatable({}, { __mode = "k" })
+
+--- An error of a __close, which nobody can catch any more.
+---@param err any
+---@param closing string[]
+local function note_failure(err, closing)
+  core.count("close_failures")
+  closing[#closing + 1] = type(err) == "string" and err or ("an error value of type " .. type(err))
+end
+
+--- Closes a coroutine that was ended in the middle: its to-be-closed variables run here, and cannot wait.
 ---@param co thread
+---@param err any its own error
+---@param closing string[]
+local function close(co, err, closing)
+  local ok, other = coroutine.close(co)
+  -- closing a dead coroutine gives its own error again; anything else came from a __close
+  if not ok and other ~= nil and not rawequal(other, err) and M.text(other) ~= M.text(err) then
+    note_failure(other, closing)
+  end
+end
+
+--- Ends what an error has left of a coroutine, for errors that are no faults. What failed meanwhile is
+--- logged.
+---@param co thread
+---@param err any
+function M.close(co, err)
+  local seen = witnessed[co]
+  local closing = seen and seen.closing or {}
+  if not seen then close(co, err, closing) end
+  for _, text in ipairs(closing) do
+    core.log("error", "closing a variable failed", { error = text })
+  end
+end
+
+--- Traceback of a coroutine that died, which is then closed.
+---@param co thread
+---@param err any
 ---@param message string
 ---@return string
-local function bury(co, message)
-  local trace = trim(debug.traceback(co, message))
-  local ok, err = coroutine.close(co)
-  -- closing a dead coroutine gives its own error again; anything else came from a __close
-  if not ok and err ~= nil and M.text(err) ~= message then
-    trace = trace .. "\nand then, while closing its variables: " .. M.text(err)
+local function bury(co, err, message)
+  local seen = witnessed[co]
+  local closing = seen and seen.closing or {}
+  local trace = seen and seen.trace or debug.traceback(co)
+  if not seen then close(co, err, closing) end
+  trace = trim(message .. "\n" .. trace)
+  for _, text in ipairs(closing) do
+    trace = trace .. "\nand then, while closing its variables: " .. text
   end
   return trace
 end
@@ -155,19 +205,22 @@ end
 
 local LOCALS <const> = 12
 
---- Local variables where a dead coroutine failed: in the innermost function of an app.
----@param co thread
+--- Local variables where a coroutine failed: in the innermost function of an app.
+---@param co thread? nil: the running one
 ---@return { name: string, value: string }[]
 local function locals_of(co)
+  local getinfo = co and function(level) return debug.getinfo(co, level, "Sl") end
+    or function(level) return debug.getinfo(level + 2, "Sl") end
   local level = 0
-  local info = debug.getinfo(co, level, "Sl")
+  local info = getinfo(level)
   while info and not (source(info.short_src) and info.currentline > 0) do
     level = level + 1
-    info = debug.getinfo(co, level, "Sl")
+    info = getinfo(level)
   end
   local found, at = {}, {}
   for i = 1, info and 200 or 0 do
-    local name, value = debug.getlocal(co, level, i)
+    local name, value
+    if co then name, value = debug.getlocal(co, level, i) else name, value = debug.getlocal(level + 1, i) end
     if not name then break end
     if not name:find("^%(") then -- of two of one name the inner one counts
       at[name] = at[name] or #found + 1
@@ -196,12 +249,14 @@ M.takes_locals = false
 function M.fault(err, co)
   local message = M.text(err)
   local file, line = M.position(message)
+  local seen = co and witnessed[co]
   if file and M.is_own(message) then
-    local app_file, app_line = M.app_line(co, 2)
+    local app_file, app_line
+    if seen then app_file, app_line = seen.file, seen.line else app_file, app_line = M.app_line(co, 2) end
     if app_file then file, line = app_file, app_line end
   end
-  local locals = co and M.takes_locals and locals_of(co) or nil
-  local trace = co and bury(co, message) or message
+  local locals = seen and seen.locals or co and not seen and M.takes_locals and locals_of(co) or nil
+  local trace = co and bury(co, err, message) or message
   return {
     locals = locals,
     id = M.new_id(),
@@ -260,6 +315,35 @@ function M.log(fault, event, fields)
   core.log("error", event, all, block)
 end
 
+--- What C calls where an error is raised that nobody will catch, before anything is closed; and again
+--- for errors of what is closed then.
+---@param err any
+---@param is_closing boolean
+function M.witness(err, is_closing)
+  local co = coroutine.running()
+  local seen = witnessed[co]
+  if is_closing and seen then
+    note_failure(err, seen.closing)
+    return
+  end
+  seen = { err = err, closing = {} }
+  witnessed[co] = seen
+  local text = type(err) == "string" and core.raised(err)
+  if text and not M.position(text) or errors.is(err) then return end
+  seen.trace = debug.traceback("", 2):sub(2)
+  seen.file, seen.line = M.app_line(nil, 1)
+  if M.takes_locals then seen.locals = locals_of() end
+end
+
+--- The error that ended a coroutine: not one of those that came while it was closed.
+---@param err any the last one
+---@return any
+function M.first_error(err)
+  local seen = witnessed[coroutine.running()]
+  if seen then return seen.err end
+  return err
+end
+
 --- Is this the end of a task from outside, as by a reload? Then nothing has failed.
 ---@param err any
 ---@return boolean
@@ -283,7 +367,7 @@ end
 ---@param conn? integer 0: none
 function M.report(err, co, what, path, conn)
   if is_end(err) then
-    if co then coroutine.close(co) end -- runs its to-be-closed variables
+    if co then M.close(co, err) end
     return
   end
   M.log(M.fault(err, co), what .. " failed", {

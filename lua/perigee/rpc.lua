@@ -289,10 +289,10 @@ end
 function M.explain(record, task, err, co)
   local ctx = call.ctx_of(task)
   record = call.record_of(task, record)
-  local text = raised_text(err)
+  local text, raised = raised_text(err), err
   if text then err = errors.from(text) end
   if errors.is(err) then
-    if co then coroutine.close(co) end -- runs its to-be-closed variables
+    if co then report.close(co, raised) end
     call.tell_error(record, ctx, err)
     return to_wire(err)
   end

@@ -328,7 +328,7 @@ static int say_late(lua_State *L, struct task *t) {
   lua_pushinteger(L, c->bits);
   lua_pushinteger(L, t->stop);
   lua_pushnumber(L, t->stop_seconds);
-  t->stop = STOP_NOT; /* what deals with the error may wait again */
+  task_forgive(t);
   lua_callk(L, 5, 3, (lua_KContext)t, say);
   return say(L, LUA_OK, (lua_KContext)t);
 }
@@ -407,10 +407,12 @@ static void push_detail(lua_State *L, struct host *h, const struct call *c,
 }
 
 static int received(lua_State *L, int status, lua_KContext ctx) {
-  (void)L;
-  (void)status;
   (void)ctx;
-  return 0;
+  return task_raised(status) ? task_raise(L, status) : 0;
+}
+
+static int called(lua_State *L, int status, lua_KContext ctx) {
+  return task_raised(status) ? task_raise(L, status) : say(L, status, ctx);
 }
 
 /* An app that speaks more than JSON-RPC gets what is not JSON. */
@@ -422,8 +424,7 @@ static int receive_instead(lua_State *L, struct task *t) {
   lua_pushinteger(L, (lua_Integer)c->conn);
   lua_pushlstring(L, c->text, c->text_len);
   lua_pushboolean(L, 0);
-  lua_callk(L, 4, 0, 0, received);
-  return 0;
+  return task_callk(L, 4, 0, 0, received);
 }
 
 static int call_body(lua_State *L) {
@@ -432,6 +433,7 @@ static int call_body(lua_State *L) {
   struct call *c = call_of(t);
   struct envelope e;
   enum { MT = 1 };
+  int below = lua_gettop(L);
   envelope_read(&e, c->text, c->text_len, &h->scratch);
   c->bits |= e.bits;
   c->id = e.id.at;
@@ -457,8 +459,7 @@ static int call_body(lua_State *L) {
     if (c->bits & ENV_OVER_LIMIT) metric_add(&h->worker.metrics.limits_exceeded, 1);
     push_detail(L, h, c, &e);
   }
-  lua_callk(L, lua_gettop(L) - MT - 1, 3, (lua_KContext)t, say);
-  return say(L, LUA_OK, (lua_KContext)t);
+  return task_callk(L, lua_gettop(L) - below - 1, 3, (lua_KContext)t, called);
 }
 
 static int refuse_body(lua_State *L) {
@@ -597,7 +598,7 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
   task_names(t, call->consumer->path, call->conn);
   call->consumer->users++;
   p->calls++;
-  task_run(t, body);
+  task_run_bare(t, body);
   conn = worker_conn(&h->worker, call->conn); /* it may be gone */
   if (conn && p->calls && !(call->bits & ENV_HTTP)) call_weigh(conn);
 }

@@ -37,6 +37,8 @@ struct host_entries {
   int disconnect;     /* perigee.lifecycle.disconnect */
   int receive;        /* perigee.lifecycle.receive */
   int report;         /* perigee.report */
+  int witness;        /* perigee.report.witness */
+  int first_error;    /* perigee.report.first_error */
   int slow;           /* perigee.rpc.slow */
   int stopped;        /* perigee.rpc.stopped */
   int late;           /* perigee.rpc.late */

@@ -398,6 +398,7 @@ static const luaL_Reg core[] = {
     {"notify_channel", l_notify_channel},
     {"now", l_now},
     {"park", l_park},
+    {"pcall", l_pcall},
     {"password_hash", l_password_hash},
     {"password_verify", l_password_verify},
     {"peer_wait", l_peer_wait},
@@ -436,6 +437,7 @@ static const luaL_Reg core[] = {
     {"wake", l_wake},
     {"watch_conns", l_watch_conns},
     {"ws_client", l_ws_client},
+    {"xpcall", l_xpcall},
     {NULL, NULL},
 };
 
@@ -602,7 +604,7 @@ bool state_open(struct host *h, const char *lua_path) {
   if (!L) return false;
   lua_atpanic(L, on_panic);
   *(struct host **)lua_getextraspace(L) = h;
-  h->entries.report = LUA_NOREF;
+  h->entries.report = h->entries.witness = h->entries.first_error = LUA_NOREF;
   return task_protect(h, open_libraries, (void *)lua_path, 0);
 }
 
@@ -628,6 +630,8 @@ int state_boot(lua_State *L) {
   struct host *h = host_of(L);
   h->entries = (struct host_entries){
       .report = take(L, "perigee.report", "report"),
+      .witness = take(L, "perigee.report", "witness"),
+      .first_error = take(L, "perigee.report", "first_error"),
       .call = take(L, "perigee.rpc", "call"),
       .failed = take(L, "perigee.rpc", "failed"),
       .unencodable = take(L, "perigee.rpc", "unencodable"),

@@ -35,6 +35,7 @@ struct late {
 };
 
 static void resume(struct task *t, int n_args);
+static void make_ready(struct task *t, int n_args);
 
 /* ---- slices ---------------------------------------------------------------------------------- */
 
@@ -315,6 +316,8 @@ struct task *task_begin(struct host *h, const struct task_kind *kind) {
   t->serial = ++h->tasks.serial;
   t->state = TASK_READY;
   t->has_waited = t->is_failing = t->is_open = t->is_early = false;
+  t->is_exhausted = t->is_closing = t->is_unwinding = false;
+  t->excuse = EXCUSE_NONE;
   t->stop = STOP_NOT;
   t->path = NULL;
   t->conn = 0;
@@ -377,6 +380,30 @@ void tasks_fini(struct host *h) {
   free(ts->slots);
   free(ts->vacant);
   *ts = (struct tasks){0};
+}
+
+/* ---- excuses: time to clean up in ------------------------------------------------------------ */
+
+static void on_excuse_over(struct deadline *d) {
+  struct task *t = (struct task *)((char *)d - offsetof(struct task, limit));
+  t->excuse = EXCUSE_OVER;
+  if (t->stop == STOP_NOT) t->stop = STOP_CANCELLED;
+  if (t->state != TASK_WAITING) return; /* told when it waits */
+  t->is_open = false;
+  make_ready(t, 0);
+}
+
+static void excuse(struct task *t) {
+  struct worker *w = &t->host->worker;
+  t->excuse = EXCUSE_NOW;
+  t->limit.fire = on_excuse_over;
+  deadline_set(&w->deadlines, &t->limit, worker_now(w) + TASK_EXCUSE_MS);
+}
+
+void task_forgive(struct task *t) {
+  t->stop = STOP_NOT;
+  t->excuse = EXCUSE_NONE;
+  deadline_unset(&t->host->worker.deadlines, &t->limit);
 }
 
 /* ---- errors ---------------------------------------------------------------------------------- */
@@ -475,8 +502,8 @@ static void fail(struct task *t, int status) {
     return;
   }
   t->is_failing = true;
-  t->stop = STOP_NOT; /* what deals with the error may wait again */
-  deadline_unset(&h->worker.deadlines, &t->limit);
+  t->is_closing = false;
+  task_forgive(t);
   if (t->kind->failed) {
     t->kind->failed(t);
   } else {
@@ -484,6 +511,60 @@ static void fail(struct task *t, int status) {
     lua_pushlightuserdata(t->co, t);
   }
   resume(t, 1);
+}
+
+/* Where an error that nobody catches was raised, with the stack as it was: perigee.report notes it.
+ * Called again for each error of a __close on the way out. Stack: the error, which stays. */
+static int witness(lua_State *L) {
+  struct host *h = host_of(L);
+  struct task *t = h->tasks.running;
+  lua_settop(L, 1);
+  if (!t || !lua_checkstack(L, 8)) return 1;
+  if (!t->is_closing && t->stop == STOP_NOT) excuse(t);
+  if (h->entries.witness != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.witness);
+    lua_pushvalue(L, 1);
+    lua_pushboolean(L, t->is_closing);
+    lua_pcall(L, 2, 0, 0); /* without it, less is known */
+  }
+  t->is_closing = true;
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* What an error leaves to close has been closed, and the first error goes on to fail(). */
+int task_raise(lua_State *L, int status) {
+  struct host *h = host_of(L);
+  if (status == LUA_ERRMEM) {
+    h->tasks.running->is_exhausted = true;
+  } else if (h->entries.first_error != LUA_NOREF) {
+    lua_rawgeti(L, LUA_REGISTRYINDEX, h->entries.first_error);
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+  }
+  return lua_error(L);
+}
+
+static int run_ended(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  return task_raised(status) ? task_raise(L, status) : 0;
+}
+
+int task_callk(lua_State *L, int n_args, int n_results, lua_KContext ctx, lua_KFunction k) {
+  return k(L, lua_pcallk(L, n_args, n_results, 2, ctx, k), ctx);
+}
+
+/* The bottom of each task's coroutine: protected there, and not from outside, so that what is
+ * closed after an error is closed in the coroutine, where it may wait. Stack: witness, a function
+ * and its arguments. */
+static int run_protected(lua_State *L) {
+  return run_ended(L, lua_pcallk(L, lua_gettop(L) - 2, 0, 1, 0, run_ended), 0);
+}
+
+/* [-0, +2, -] for as many arguments more to resume with */
+static void push_bottom(lua_State *co) {
+  lua_pushcfunction(co, run_protected);
+  lua_pushcfunction(co, witness);
 }
 
 static int make_stop(lua_State *L) {
@@ -531,6 +612,7 @@ static void resume(struct task *t, int n_args) {
     task_end(t);
     return;
   }
+  if (t->is_exhausted) status = LUA_ERRMEM;
   if (status == LUA_YIELD) { /* nobody will ever resume it */
     lua_pop(t->co, n_results);
     if (t->stop == STOP_SLICE)
@@ -542,9 +624,10 @@ static void resume(struct task *t, int n_args) {
 }
 
 void task_run(struct task *t, lua_CFunction body) {
+  push_bottom(t->co);
   lua_pushcfunction(t->co, body);
   lua_pushlightuserdata(t->co, t);
-  resume(t, 1);
+  resume(t, 3);
 }
 
 static void make_ready(struct task *t, int n_args) {
@@ -558,10 +641,18 @@ static void make_ready(struct task *t, int n_args) {
   worker_hurry(&t->host->worker);
 }
 
-void task_run_soon(struct task *t, lua_CFunction body) {
+void task_run_bare(struct task *t, lua_CFunction body) {
   lua_pushcfunction(t->co, body);
   lua_pushlightuserdata(t->co, t);
-  make_ready(t, 1);
+  lua_pushcfunction(t->co, witness);
+  resume(t, 2);
+}
+
+void task_run_soon(struct task *t, lua_CFunction body) {
+  push_bottom(t->co);
+  lua_pushcfunction(t->co, body);
+  lua_pushlightuserdata(t->co, t);
+  make_ready(t, 3);
 }
 
 /* ---- taking turns ---------------------------------------------------------------------------- */
@@ -682,8 +773,15 @@ int l_is_loading(lua_State *L) {
   return 1;
 }
 
+/* Must the task end here? */
+static bool is_ending(const struct task *t) {
+  bool is_excused = t->excuse == EXCUSE_NOW && (t->is_closing || t->is_unwinding);
+  return t->stop != STOP_NOT && !is_excused;
+}
+
 /* Raises what ends the task. */
 static int raise_stop(lua_State *L, struct task *t) {
+  if (t->excuse == EXCUSE_NONE) excuse(t);
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.stopped);
   lua_pushinteger(L, t->stop);
   lua_pushnumber(L, t->stop_seconds);
@@ -701,7 +799,7 @@ void task_stop(struct task *t, enum task_stop why, double seconds) {
   t->stop = (uint8_t)why;
   t->stop_seconds = seconds;
   if (why == STOP_TIMEOUT) metric_add(&t->host->worker.metrics.call_timeouts, 1);
-  if (t->state != TASK_WAITING) return; /* told when it waits */
+  if (t->state != TASK_WAITING || !is_ending(t)) return; /* told when it waits */
   t->is_open = false;
   make_ready(t, 0);
 }
@@ -751,7 +849,7 @@ static int parked(lua_State *L, int status, lua_KContext ctx) {
   struct task *t = host_of(L)->tasks.running;
   (void)status;
   (void)ctx;
-  if (t && t->stop != STOP_NOT) return raise_stop(L, t);
+  if (t && is_ending(t)) return raise_stop(L, t);
   return lua_gettop(L);
 }
 
@@ -768,7 +866,8 @@ static uint64_t milliseconds(double seconds) {
 }
 
 static void begin_limit(lua_State *L, struct task *t) {
-  if (t->has_waited || !t->kind->limit || deadline_is_set(&t->limit)) return;
+  if (t->has_waited || t->excuse != EXCUSE_NONE || !t->kind->limit || deadline_is_set(&t->limit))
+    return;
   struct worker *w = &t->host->worker;
   t->stop_seconds = t->kind->limit(L, t);
   if (t->stop_seconds <= 0) return;
@@ -813,7 +912,7 @@ int l_park(lua_State *L) {
   struct task *t = running_task(L);
   bool has_deadline = !lua_isnoneornil(L, 1);
   lua_Number seconds = has_deadline ? luaL_checknumber(L, 1) : 0;
-  if (t->stop != STOP_NOT) return raise_stop(L, t);
+  if (is_ending(t)) return raise_stop(L, t);
   if (lua_isnoneornil(L, 2))
     open_wait(L, t);
   else if ((uint32_t)luaL_checkinteger(L, 2) != t->wait || (!t->is_open && !t->is_early))
@@ -828,6 +927,60 @@ int l_park(lua_State *L) {
   lua_settop(L, 0);
   t->state = TASK_WAITING;
   return lua_yieldk(L, 0, 0, parked);
+}
+
+/* ---- pcall for apps -------------------------------------------------------------------------- */
+
+/* Message handler: an error was caught, and now what lies between is closed. Upvalue: the app's own
+ * handler, or nothing. */
+static int unwinding_begins(lua_State *L) {
+  struct task *t = host_of(L)->tasks.running;
+  lua_settop(L, 1);
+  if (!lua_isnone(L, lua_upvalueindex(1))) {
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, 1, 1);
+  }
+  if (t) t->is_unwinding = true;
+  return 1;
+}
+
+/* Stack: the handler, then the results or the error. */
+static int pcall_ended(lua_State *L, int status, lua_KContext was_unwinding) {
+  struct task *t = host_of(L)->tasks.running;
+  bool is_ok = status == LUA_OK || status == LUA_YIELD;
+  if (t && !is_ok) t->is_unwinding = was_unwinding;
+  lua_pushboolean(L, is_ok);
+  lua_replace(L, 1);
+  return lua_gettop(L);
+}
+
+/* Stack: the handler, the function, its arguments. */
+static int call_protected(lua_State *L) {
+  struct task *t = host_of(L)->tasks.running;
+  lua_KContext was_unwinding = t && t->is_unwinding;
+  return pcall_ended(L,
+                     lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 1, was_unwinding, pcall_ended),
+                     was_unwinding);
+}
+
+int l_pcall(lua_State *L) {
+  luaL_checkany(L, 1);
+  lua_pushcfunction(L, unwinding_begins);
+  lua_insert(L, 1);
+  return call_protected(L);
+}
+
+int l_xpcall(lua_State *L) {
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_pushvalue(L, 2);
+  lua_pushcclosure(L, unwinding_begins, 1);
+  lua_replace(L, 2); /* the function, the handler, its arguments */
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, 2);
+  lua_replace(L, 1);
+  lua_replace(L, 2);
+  return call_protected(L);
 }
 
 /* ---- coroutines of the app's own ------------------------------------------------------------- */
@@ -1009,12 +1162,13 @@ int l_spawn(lua_State *L) {
   struct task *t = task_begin(h, &spawned);
   if (!t) return luaL_error(L, "no memory for another task");
   if (h->tasks.running) t->conn = h->tasks.running->conn;
-  if (!lua_checkstack(t->co, n)) {
+  if (!lua_checkstack(t->co, n + 2)) {
     task_end(t);
     return luaL_error(L, "too many arguments");
   }
+  push_bottom(t->co);
   lua_xmove(L, t->co, n);
-  make_ready(t, n - 1);
+  make_ready(t, n + 1);
   lua_pushinteger(L, (lua_Integer)task_id(t));
   return 1;
 }
@@ -1042,9 +1196,10 @@ int task_callback(lua_State *L, int n_args, int n_results, int flags) {
     return n_results < 0 ? 0 : n_results;
   }
   struct task *t = task_begin(h, &luv_kind);
-  if (t && lua_checkstack(t->co, n_args + 1)) {
+  if (t && lua_checkstack(t->co, n_args + 3)) {
+    push_bottom(t->co);
     lua_xmove(L, t->co, n_args + 1);
-    resume(t, n_args);
+    resume(t, n_args + 2);
   } else {
     log_say(LOG_ERROR, "no memory in Lua for a luv callback");
     lua_pop(L, n_args + 1);

@@ -69,18 +69,26 @@ struct task {
   bool is_early;            /* woken before it parked: early holds the values */
   int early;                /* registry reference of a table, or of nil: there are none */
   int failure;              /* is_failing: registry reference of {error, dead coroutine} */
+  bool is_exhausted;        /* its error is that Lua's memory is */
+  bool is_closing;          /* an error has escaped: what is left to close is closed */
+  bool is_unwinding;        /* a pcall has caught one, and closes what lies between */
+  uint8_t excuse;           /* enum task_excuse: for the clean-up after an error */
   uint8_t stop;             /* enum task_stop: why it must end; told at its next wait */
   double stop_seconds;      /* the limit that it ran over */
   const char *path;         /* borrowed: the consumer's, for the log; or NULL */
   uint64_t conn;            /* for whose connection it works and is charged; 0: for none */
   struct task *next;        /* free or ready list */
   struct deadline deadline; /* of the wait */
-  struct deadline limit;    /* of the task */
+  struct deadline limit;    /* of the task, or of its excuse */
   _Alignas(16) unsigned char data[TASK_DATA]; /* the kind's */
 };
 
 /* Why a task is ended from outside. */
 enum task_stop { STOP_NOT, STOP_TIMEOUT, STOP_SLICE, STOP_CANCELLED, STOP_SHUTDOWN };
+
+enum task_excuse { EXCUSE_NONE, EXCUSE_NOW, EXCUSE_OVER };
+
+enum { TASK_EXCUSE_MS = 5000 };
 
 enum task_state { TASK_FREE, TASK_READY, TASK_RUNNING, TASK_WAITING };
 
@@ -132,7 +140,17 @@ void task_names(struct task *t, const char *path, uint64_t conn);
 /* Runs body(t) now, until it returns or waits. The body is a C function that gets the task as light
  * userdata; it runs protected, so it may raise and allocate. No Lua may be on the C stack. */
 void task_run(struct task *t, lua_CFunction body);
-/* The same, on the worker's next turn: callable from anywhere. */
+/* The same for a body that protects what it calls by task_callk: that costs less than to protect it
+ * all. It finds the task at index 1, and what task_callk needs at 2. */
+void task_run_bare(struct task *t, lua_CFunction body);
+/* lua_callk within such a body. k gets its status first to task_raised. */
+int task_callk(lua_State *L, int n_args, int n_results, lua_KContext ctx, lua_KFunction k);
+/* True for the status of a call that raised, whose error is on top: then on with task_raise. */
+static inline bool task_raised(int status) {
+  return status != LUA_OK && status != LUA_YIELD;
+}
+int task_raise(lua_State *L, int status);
+/* As task_run, on the worker's next turn: callable from anywhere. */
 void task_run_soon(struct task *t, lua_CFunction body);
 
 /* Runs ready tasks, those that become ready meanwhile not. What a connection has more of than fits
@@ -144,8 +162,10 @@ uint64_t task_id(const struct task *t);
 struct task *task_find(struct host *h, uint64_t id);
 
 /* Ends a task at its next wait, at once when it waits now: an error is raised there, and again at
- * each wait after it. */
+ * each wait after it. The __close methods that run for it may wait, for TASK_EXCUSE_MS in all. */
 void task_stop(struct task *t, enum task_stop why, double seconds);
+/* It has been ended, and may wait again: for what deals with that. */
+void task_forgive(struct task *t);
 
 /* Ends all tasks that a client waits for: the server goes. */
 void tasks_shut_down(struct host *h);
@@ -225,6 +245,10 @@ int l_is_stopped(lua_State *L);
 int l_is_stopping(lua_State *L);
 /* coroutine.close for everybody: as Lua's, but a __close method that loops can be ended. */
 int l_close_coroutine(lua_State *L);
+/* pcall and xpcall for apps: as Lua's, but what is closed for an error may wait though the task is
+ * being ended. */
+int l_pcall(lua_State *L);
+int l_xpcall(lua_State *L);
 /* coroutine.resume and coroutine.wrap for everybody: a perigee wait inside an app's own coroutine
  * suspends the whole task, not just that coroutine. */
 int l_resume(lua_State *L);

@@ -89,7 +89,7 @@ static int say_late(lua_State *L, struct task *t) {
   lua_pushinteger(L, (lua_Integer)task_id(t));
   lua_pushinteger(L, t->stop);
   lua_pushnumber(L, t->stop_seconds);
-  t->stop = STOP_NOT; /* what deals with the error may wait again */
+  task_forgive(t);
   lua_callk(L, 4, 4, (lua_KContext)t, say);
   return say(L, LUA_OK, (lua_KContext)t);
 }

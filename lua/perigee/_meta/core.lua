@@ -85,6 +85,20 @@ function core.wait_open() end
 ---@return any ... what the waker passed
 function core.park(seconds, wait) end
 
+--- pcall and xpcall for apps: what is closed for an error may wait though the task is being ended.
+---@param fn function
+---@param ... any
+---@return boolean ok
+---@return any ...
+function core.pcall(fn, ...) end
+
+---@param fn function
+---@param handler function
+---@param ... any
+---@return boolean ok
+---@return any ...
+function core.xpcall(fn, handler, ...) end
+
 --- Wakes a wait. False when it is over.
 ---@param task perigee.Task
 ---@param wait integer

@@ -43,10 +43,13 @@ local function run(args)
   testcore.freeze()
   require("perigee.clock").follow()
   require("perigee.secret").forget_others()
-  -- error() in a spec is an app's, as an app may be a function in it
+  -- error() and pcall() in a spec are an app's, as an app may be a function in it
   local set_environment = compatibility.setfenv
   compatibility.setfenv = function(fn, env)
-    if rawget(env, "error") == nil then rawset(env, "error", core.error) end
+    if rawget(env, "error") == nil then
+      rawset(env, "error", core.error)
+      rawset(env, "pcall", core.pcall)
+    end
     return set_environment(fn, env)
   end
   local stop = {}
