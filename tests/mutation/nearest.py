@@ -4,6 +4,7 @@ import re
 
 # What the end-to-end files are about, as the names of rooms. The first files named are the first run.
 TALKS_TO = {
+    "test_counters": "metrics call task conn ws_conn http_conn dispatch cors groups web files rpc",
     "test_rpc": "call envelope json task plain rpc params types schema caller consumer ctx errors spelling app instance memory "
                 "utf8 buf handover report shared",
     "test_websocket": "ws ws_conn conn utf8 handshake lconn dispatch deflate deadline worker digest buf channel events origin",
