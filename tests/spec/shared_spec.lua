@@ -110,6 +110,133 @@ describe("perigee.shared", function()
   end)
 end)
 
+describe("perigee.shared to the byte", function()
+  it("has keys of 512 bytes, names of 100 and times of 1e9 seconds at the most", function()
+    local store, perigee
+    rig.app(function(_, module)
+      perigee = module
+      store = module.shared(("n"):rep(100))
+    end)
+    for _, n in ipairs { 1, 511, 512 } do
+      store:set(("k"):rep(n), n)
+      assert.equal(n, store:get(("k"):rep(n)))
+      assert.is_true(store:delete(("k"):rep(n)))
+      assert.is_false(store:delete(("k"):rep(n)))
+    end
+    rig.raises(function() store:get(("k"):rep(513)) end, "a key is a string of 1 to 512 bytes")
+    rig.raises(function() perigee.shared(("n"):rep(101)) end, "a name has 1 to 100 letters")
+    store:set("k", 1, 1e9)
+    assert.is_true(store:expire("k", 1e9))
+    rig.raises(function() store:set("k", 1, 1e9 + 1) end, "ttl is a number of seconds above 0")
+    assert.equal(1, store:get("k"))
+  end)
+
+  it("is unavailable when its memory is full, and says which setting that is", function()
+    local put, sum = core.shared_set, core.shared_incr
+    finally(function() core.shared_set, core.shared_incr = put, sum end)
+    core.shared_set, core.shared_incr = function() end, function() end
+    local app = rig.app(function(C, perigee)
+      local store = perigee.shared "full"
+      C:rpc_method("set", function() store:set("k", 1) end)
+      C:rpc_method("add", function() return store:add("k", 1) end)
+      C:rpc_method("incr", function() return store:incr("k") end)
+    end)
+    local client = app:connect("/test")
+    for _, method in ipairs { "set", "add", "incr" } do
+      local err = rig.refused(-32006, client, method)
+      assert.equal("Shared values are unavailable", err.message)
+      assert.equal("the memory for them is full (setting shared_memory)", err.data)
+    end
+  end)
+end)
+
+describe("perigee.shared in Redis", function()
+  local layer = require("perigee.layer")
+  local redis, has_redis = layer.redis, core.has_redis
+  local store, asked, reply, client
+
+  before_each(function()
+    core.has_redis, asked = true, {}
+    layer.redis = function(...)
+      asked[#asked + 1] = { ... }
+      return table.unpack(reply)
+    end
+    local perigee
+    local app = rig.app(function(C, module)
+      perigee = module
+      C:rpc_method("get", function() return store:get("k") end)
+    end)
+    store = perigee.shared "s"
+    client = app:connect("/test")
+  end)
+
+  after_each(function()
+    layer.redis, core.has_redis = redis, has_redis
+    rig.clean()
+  end)
+
+  --- What Redis was asked when it gives that reply; without the script of EVAL.
+  local function words(fn, ...)
+    reply, asked = { ... }, {}
+    local result = fn()
+    local list = {}
+    for i, word in ipairs(asked[#asked]) do
+      list[i] = i == 2 and asked[#asked][1] == "EVAL" and "SCRIPT" or tostring(word)
+    end
+    return table.concat(list, " "):gsub(core.layer_prefix .. "s:s:", "@"), result
+  end
+
+  local function asks(expected, result, fn, ...)
+    local told, got = words(fn, ...)
+    assert.equal(expected, told)
+    assert.equal(result, got)
+  end
+
+  it("is asked with the words of its commands", function()
+    asks("SET @k 1", nil, function() return store:set("k", 1) end, true, "OK")
+    asks('SET @k {"a":1} PX 1500', nil, function() return store:set("k", { a = 1 }, 1.5) end, true, "OK")
+    asks("SET @k 1 PX 1", nil, function() return store:set("k", 1, 0.0001) end, true, "OK")
+    asks("SET @k 1 NX", true, function() return store:add("k", 1) end, true, "OK")
+    asks("SET @k 1 NX PX 2000", false, function() return store:add("k", 1, 2) end, true, nil)
+    asks("GET @k", 5, function() return store:get("k") end, true, "5")
+    asks("GET @k", nil, function() return store:get("k") end, true, nil)
+    asks("PEXPIRE @k 3000", true, function() return store:expire("k", 3) end, true, 1)
+    asks("PEXPIRE @k 3000", false, function() return store:expire("k", 3) end, true, 0)
+    asks("DEL @k", true, function() return store:delete("k") end, true, 1)
+    asks("DEL @k", false, function() return store:delete("k") end, true, 0)
+    asks("EVAL SCRIPT 1 @k INCRBY 1 0", 8, function() return store:incr("k") end, true, 8)
+    asks("EVAL SCRIPT 1 @k INCRBY -2 7000", 6, function() return store:incr("k", -2, 7) end, true, "6")
+    asks("EVAL SCRIPT 1 @k INCRBYFLOAT 0.5 0", 6.5, function() return store:incr("k", 0.5) end, true, "6.5")
+  end)
+
+  it("adds a whole number to one that is none", function()
+    reply, asked = { false, "ERR value is not an integer or out of range" }, {}
+    rig.raises(function() store:incr("k", 2) end, "incr: 'k' does not hold a number, or the sum is none")
+    assert.same({ "INCRBY", "INCRBYFLOAT" }, { asked[1][5], asked[2][5] })
+    reply, asked = { false, "ERR increment or decrement would overflow" }, {}
+    rig.raises(function() store:incr("k", 2) end, "does not hold a number")
+    assert.equal(1, #asked)
+    reply, asked = { false, "ERR value is not a valid float" }, {}
+    rig.raises(function() store:incr("k", 0.5) end, "does not hold a number")
+    assert.equal(1, #asked)
+  end)
+
+  it("that cannot be asked is unavailable; what is no JSON is told", function()
+    reply = { false, "Redis cannot be reached" }
+    for _, fn in ipairs {
+      function() store:get("k") end, function() store:set("k", 1) end, function() store:add("k", 1) end,
+      function() store:incr("k") end, function() store:expire("k", 1) end, function() store:delete("k") end,
+    } do
+      local ok, err = pcall(fn)
+      assert.is_false(ok)
+      assert.same({ -32006, "Redis cannot be reached" }, { err.code, err.data })
+    end
+    assert.equal("Redis cannot be reached", rig.refused(-32006, client, "get").data)
+    reply = { true, "{" }
+    rig.raises(function() store:get("k") end, "shared_spec.lua", "get: 'k' holds something that is not JSON")
+  end)
+end)
+
 describe("the members of a group", function()
   local app, perigee
 
