@@ -35,15 +35,6 @@ describe("a server that listens", function()
     assert.equal("[::]:80", console.authority)
   end)
 
-  it("tells apps once", function()
-    local n = 0
-    rig.app(function(_, perigee)
-      perigee.on("server_started", function() n = n + 1 end)
-    end)
-    announce.listening({ { address = "::", port = 80 } })
-    assert.equal(1, n)
-  end)
-
   it("says in dev what to open and what to call, app by app", function()
     local folder = rig.folder { ["b/public/index.html"] = "x", ["c/public/other.html"] = "x" }
     core.is_dev = true
