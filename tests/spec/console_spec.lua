@@ -82,3 +82,113 @@ describe("local variables of what has failed", function()
     assert.equal("v1 = 1", seen[1])
   end)
 end)
+
+describe("the console", function()
+  local signals = require("perigee.signals")
+  local stderr, on, log = io.stderr, signals.on, core.log
+  local was = { is_dev = core.is_dev, log_level = core.log_level, log_format = core.log_format }
+  local show, show_refusal = report.show, report.show_refusal
+  local written, handlers, logged
+
+  before_each(function()
+    written, handlers, logged = "", {}, {}
+    io.stderr = { write = function(_, text) written = written .. text end } -- luacheck: ignore
+    signals.on = function(_, name, fn) handlers[name] = fn end -- luacheck: ignore
+    core.log = function(level, event, fields) logged[#logged + 1] = { level, event, fields } end
+  end)
+
+  after_each(function()
+    io.stderr, signals.on, core.log = stderr, on, log -- luacheck: ignore
+    for key, value in pairs(was) do core[key] = value end
+    report.show, report.show_refusal, report.takes_locals = show, show_refusal, false
+  end)
+
+  local function open(is_dev, level, format)
+    core.is_dev, core.log_level, core.log_format = is_dev, level, format or "text"
+    console.open()
+  end
+
+  --- A call as signals tell of it.
+  local function ctx(method, transport, more)
+    local facts = { 0xab000007, method = method, transport = transport or "websocket" }
+    for key, value in pairs(more or {}) do facts[key] = value end
+    return setmetatable(facts, { record = { path = "/chat" } })
+  end
+
+  --- What was written, without the time of day.
+  local function told()
+    local text = written:gsub("%d%d:%d%d:%d%d%.%d%d%d", "TIME")
+    written = ""
+    return text
+  end
+
+  it("is open in dev, and to who debugs", function()
+    for _, case in ipairs {
+      { true, "info", true }, { true, "debug", true }, { true, "warn", false }, { true, "error", false },
+      { false, "info", false }, { false, "debug", true }, { false, "warn", false }, { false, "error", false },
+    } do
+      handlers = {}
+      open(case[1], case[2])
+      assert.equal(case[3], handlers.rpc_method_completed ~= nil, table.concat({ tostring(case[1]), case[2] }, " "))
+      assert.equal(case[3], handlers.rpc_method_failed ~= nil)
+    end
+  end)
+
+  it("has a line for each call: where, what, who, how long, how it ended", function()
+    open(true, "info")
+    for seconds, shown in pairs {
+      [0] = "  0.0 ms", [0.0099] = "  9.9 ms", [0.01] = "   10 ms", [0.9994] = "  999 ms", [1] = "   1.0 s",
+      [61.26] = "  61.3 s",
+    } do
+      handlers.rpc_method_completed { ctx = ctx "say", seconds = seconds }
+      assert.equal("TIME  /chat          say                #7    " .. shown .. "  ok\n", told())
+    end
+    handlers.rpc_method_completed { ctx = ctx("note", "http", { is_notification = true }), seconds = 0 }
+    assert.equal("TIME  /chat          note               http    0.0 ms  -\n", told())
+    handlers.rpc_method_completed { ctx = ctx "a\27[2Jb", seconds = 0 }
+    assert.equal([[TIME  /chat          a\u001b[2Jb        #7      0.0 ms  ok]] .. "\n", told())
+    local failed = handlers.rpc_method_failed
+    failed { ctx = ctx "say", seconds = 0, error = { code = 7, message = "two\nlines" } }
+    assert.equal("TIME  /chat          say                #7      0.0 ms  7 two lines\n", told())
+    failed { ctx = ctx "say", seconds = 0, error = { message = "no", id = "E1" } }
+    assert.equal("TIME  /chat          say                #7      0.0 ms  -32000 no  E1\n", told())
+    failed { ctx = ctx "say", seconds = 0, error = { code = -32603, message = "secret", traceback = "x", id = "E2" } }
+    assert.equal("TIME  /chat          say                #7      0.0 ms  -32603 Internal error  E2\n", told())
+    assert.same({}, logged)
+  end)
+
+  it("is lines of the log where nobody sits", function()
+    for _, case in ipairs { { true, "info", "json", "info" }, { false, "debug", "text", "debug" } } do
+      open(case[1], case[2], case[3])
+      handlers.rpc_method_completed { ctx = ctx "say", seconds = 0.0123456 }
+      local level, event, fields = table.unpack(table.remove(logged))
+      assert.same({ case[4], "call" }, { level, event })
+      assert.same({
+        path = "/chat", method = "say", conn = "ab000007", transport = "websocket", ms = 12.345, outcome = "ok",
+      }, fields)
+      assert.equal("", written)
+    end
+  end)
+
+  it("shows an error as a block", function()
+    open(true, "info")
+    assert.is_true(report.takes_locals)
+    report.show({
+      id = "E1", message = "first\nsecond \27", excerpt = "  1 | a\n> 2 | b\n",
+      locals = { { name = "x", value = "1\27" } },
+      traceback = "m\nstack traceback:\n\t[C]: in f\n\t(...tail calls...)\n\tb.lua:2: in g",
+    }, "call failed", { path = "/chat", method = "say", suppressed = 3 })
+    assert.equal([[
+TIME  call failed /chat say  E1  and 3 more like it before
+  first
+  second \u001b
+      1 | a
+    > 2 | b
+    x = 1\u001b
+    [C]: in f
+    b.lua:2: in g
+]], told())
+    report.show({ id = "E2", message = "m", traceback = "m" }, "signal failed", { signal = "layer_up" })
+    assert.equal("TIME  signal failed layer_up  E2\n  m\n", told())
+  end)
+end)
