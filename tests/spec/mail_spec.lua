@@ -1,5 +1,6 @@
 --- Mail between workers: each kind goes to whom it concerns, what nobody knows to nobody.
 local mail = require("perigee.mail")
+local rig = require("tests.spec.support.rig")
 
 describe("mail", function()
   it("goes to whoever takes its kind, with all that came with it", function()
@@ -10,6 +11,30 @@ describe("mail", function()
     assert.same({ { kind = "spec", n = 1 }, text, 7, { "g" } }, got)
     mail.on("spec", nil)
     assert.is_false(mail.deliver(text, 0, {}))
+  end)
+
+  it("with an event of another worker goes to a connection, or to a group's members here", function()
+    local got = {}
+    local app = rig.app(function(C)
+      C:rpc_method("join", function(ctx)
+        ctx:group_add("g")
+        return ctx[1]
+      end)
+      C:on_event("kick", function(self, event) got[#got + 1] = ("%d %s"):format(self._conn, event.why) end)
+    end)
+    local function event(why) return ('{"kind":"event","event":{"type":"kick","why":"%s"}}'):format(why) end
+    local one, two = app:connect("/test"):call("join"), app:connect("/test"):call("join")
+    assert.is_true(mail.deliver(event "a", one, {}))
+    rig.settle()
+    assert.same({ one .. " a" }, got)
+    assert.is_true(mail.deliver(event "b", 0, { "g", "nobody's" }))
+    assert.is_true(mail.deliver(event "c", 12345, {}))
+    rig.settle()
+    table.sort(got)
+    local expected = { one .. " a", one .. " b", two .. " b" }
+    table.sort(expected)
+    assert.same(expected, got)
+    app:stop()
   end)
 
   it("that is none is for nobody", function()
