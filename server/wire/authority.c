@@ -13,8 +13,8 @@
 /* RFC 3986's unreserved and sub-delims, without the comma: a proxy that joins two fields of one
  * name writes it. */
 static bool is_name_char(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-         (c && strchr("-._~!$&'()*+;=", c));
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '-' || (c && c != ':' && strchr("_~!$&'()*+;=", c));
 }
 
 static bool is_hex(char c) {
