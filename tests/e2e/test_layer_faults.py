@@ -272,6 +272,13 @@ def test_a_crashed_process_is_forgotten(serve, redis):
         member.drop()
 
 
+def test_a_message_to_a_process_that_is_gone(serve, redis):
+    """Redis says that nobody listens there: that is the answer, at once, however long the layer may take."""
+    server = serve(["cluster"], "--layer", redis().url, "--layer-timeout", "60s")
+    with WebSocket(server, "/cluster") as ws:
+        assert ws.call("whisper", "fedcba9876543210.0.1000000", "?") is False
+
+
 def test_a_process_that_stops_leaves_nothing(serve, redis):
     one = redis()
     server = serve(["cluster"], "--layer", one.url)

@@ -420,9 +420,11 @@ static void after_a_loss_all_addresses_are_tried_again(void **state) {
   get_ready();
   close(peer);
   peer = -1;
+  assert_int_equal(redis.attempts, 0);
   turn_until(is_lost);
   n_ready = n_lost = 0;
   get_ready();
+  assert_int_equal(redis.attempts, 0); /* the next loss begins with a short wait again */
 }
 
 static void closing_between_two_addresses_leaves_nothing(void **state) {
