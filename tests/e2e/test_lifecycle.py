@@ -221,7 +221,7 @@ def test_disconnect_after_a_ping_timeout(serve):
 def test_disconnect_of_a_slow_reader(serve):
     server = serve(["diary"], "--output-hard", "1MiB")
     with WebSocket(server, "/diary?name=slow") as ws:
-        ws.send_call("flood", 1 << 20, 12)
+        ws.send_call("flood", 1 << 19, 24)  # none of them is over the limit by itself
         line = gone(server, "slow")
         assert code_in(line) == 1006 and "slow reader" in line
         ws.expect_cut()

@@ -332,13 +332,7 @@ def test_batch_of_hundred_and_one(everything):
         ws.send_text(batch(*[call_text("mark", id=i) for i in range(101)]))
         answer = ws.receive_json()
         assert answer["error"]["code"] == -32600 and answer["id"] is None
-        assert "at most 256 bytes" in answer["error"]["message"]
-        ws.send_text(f'[{{"jsonrpc":"2.0","method":"ping","id":1}},{{"jsonrpc":"2.0","method":"mark","id":{id}}}]')
-        good, bad = ws.receive_json()
-        assert (good["result"], bad["error"]["code"], bad["id"]) == ("pong", -32600, None)
         assert ws.call("marks") == 0
-    answer = fetch(everything, post("/echo", f'{{"jsonrpc":"2.0","method":"mark","id":{id}}}')).json()
-    assert (answer["error"]["code"], answer["id"]) == (-32600, None)
     response = fetch(everything, post("/cases/mapped", batch(*["1"] * 101)))
     assert response.status == 400
 
