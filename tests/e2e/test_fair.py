@@ -8,7 +8,7 @@ import time
 import pytest
 
 from server import PATIENCE, Server
-from wire import TEXT, Http, RpcError, WebSocket, call_http, call_text, frame, post
+from wire import TEXT, Http, RpcError, WebSocket, call_http, call_text, frame, post, request
 
 PIECES, PIECE_MS = 25, 20  # work that is asked for at once, in pieces that cannot be taken apart
 BETWEEN = 4                # pieces that may be done between two answers to somebody else
@@ -287,6 +287,38 @@ def test_what_calls_hold_stops_the_reading(fair):
         ws.socket.settimeout(PATIENCE)
         sender.join(PATIENCE)
         assert ws.call("ping") == "pong"
+
+
+def test_calls_in_flight(fair):
+    """64, not one more: the next is read when one has ended."""
+    before = fair.metrics()["call_pauses"]
+    with WebSocket(fair, "/fair") as ws, WebSocket(fair, "/fair") as other:
+        ws.send(b"".join(frame(TEXT, call_text("gated", 0, id=i)) for i in range(63)))
+        fair.until(lambda _: other.call("waiting") == 63)
+        assert fair.metrics()["call_pauses"] == before
+        ws.send(b"".join(frame(TEXT, call_text("gated", 0, id=i)) for i in range(63, 66)))
+        fair.until(lambda m: m["call_pauses"] > before)
+        for _ in range(10):
+            assert other.call("waiting") == 64
+        answers = set()
+        while len(answers) < 66:
+            other.call("open")
+            if other.call("waiting") == 0 or ws.buffer:
+                answers.add(ws.receive_json()["id"])
+
+
+def test_errors_are_counted(fair):
+    with WebSocket(fair, "/fair") as ws:
+        before = fair.metrics()
+        ws.call("ping")
+        assert fair.metrics()["call_errors"] == before["call_errors"]
+        with pytest.raises(RpcError):
+            ws.call("nothing")
+        assert fair.metrics()["call_errors"] == before["call_errors"] + 1
+    refused = fair.metrics()["http_refused"]
+    with Http(fair) as http:
+        assert http.ask(request("GET", "/nothing/here")).status == 404
+    assert fair.metrics()["http_refused"] == refused + 1
 
 
 def test_long_messages_are_refused_while_memory_is_held(fair):

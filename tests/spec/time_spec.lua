@@ -34,6 +34,20 @@ describe("time limits", function()
     assert.near(30, times_out(31), 0.01)
   end)
 
+  it("are 30 seconds for a connect hook too, as its client waits for the handshake", function()
+    local seconds
+    app = rig.app(function(C, perigee)
+      C.connect = function() perigee.sleep(seconds) end
+    end)
+    seconds = 29.9
+    assert.truthy(app:try_connect("/test"))
+    seconds = 30.1
+    local _, refusal
+    local took = rig.duration(function() _, refusal = app:try_connect("/test") end)
+    assert.equal(500, refusal.status)
+    assert.near(30, took, 0.01)
+  end)
+
   it("may be set for a consumer", function()
     given(nil, { timeout = 2 })
     assert.equal("in time", client:call("m", 1.9))

@@ -298,6 +298,31 @@ static void who_closes_has_left(void **state) {
   assert_string_equal(taken(3), "");
 }
 
+/* Others ask the topic which workers have members. */
+static void the_topic_knows_whether_members_are_here(void **state) {
+  (void)state;
+  struct topic *topic = topics_hold(&layer.topics, "a", 1); /* as another worker would */
+  assert_int_equal(topics_workers(&layer.topics, "a", 1), 0);
+  join(0, "a");
+  join(1, "a");
+  assert_int_equal(topics_workers(&layer.topics, "a", 1), 1);
+  assert_true(leave(0, "a"));
+  assert_int_equal(topics_workers(&layer.topics, "a", 1), 1);
+  assert_true(leave(1, "a"));
+  assert_int_equal(topics_workers(&layer.topics, "a", 1), 0);
+  topics_release(&layer.topics, topic);
+}
+
+static void publishes_are_counted(void **state) {
+  (void)state;
+  join(0, "a");
+  join(1, "a");
+  publish("a", "x");
+  publish("nobody", "x");
+  assert_int_equal(atomic_load(&w.metrics.group_publishes), 2);
+  assert_int_equal(atomic_load(&w.metrics.group_deliveries), 2);
+}
+
 /* The frame that is too much for one member must still reach those behind it. */
 static void a_slow_member_does_not_spoil_a_publish(void **state) {
   (void)state;
@@ -497,6 +522,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(stamps_may_wrap_around, start, stop),
       cmocka_unit_test_setup_teardown(who_closes_has_left, start, stop),
       cmocka_unit_test_setup_teardown(a_slow_member_does_not_spoil_a_publish, start, stop),
+      cmocka_unit_test_setup_teardown(the_topic_knows_whether_members_are_here, start, stop),
+      cmocka_unit_test_setup_teardown(publishes_are_counted, start, stop),
       cmocka_unit_test_setup_teardown(the_groups_of_a_connection_are_told, start, stop),
       cmocka_unit_test_setup_teardown(the_members_of_a_group_are_told, start, stop),
       cmocka_unit_test_setup_teardown(all_groups_are_told, start, stop),

@@ -668,6 +668,11 @@ static void early_frames_have_a_limit(void **state) {
   assert_false(ws_send_frame(served, frame_of(&b, 'b', 150000)));
   assert_true(ws_send_frame(served, frame_of(&b, 'c', 10000)));
   assert_int_equal(atomic_load(&w.metrics.sends_dropped), 1);
+  size_t left = limits.output_soft - (150000 + 10) - (10000 + 4);
+  assert_false(ws_send_frame(served, frame_of(&b, 'd', left - 4 + 1)));
+  assert_true(ws_send_frame(served, frame_of(&b, 'd', left - 4)));
+  assert_false(ws_send_frame(served, frame_of(&b, 'e', 0)));
+  assert_int_equal(atomic_load(&w.metrics.sends_dropped), 3);
   builder_fini(&b); /* the frames live on, and go with the connection */
 }
 
@@ -963,6 +968,75 @@ static void ids_are_not_used_twice(void **state) {
   assert_null(worker_conn(&w, id));
   assert_null(worker_conn(&w, UINT64_MAX));
 }
+
+static void frames_are_counted(void **state) {
+  (void)state;
+  struct builder b = {0};
+  open_ws();
+  for (int i = 0; i < 3; i++) assert_true(ws_send_frame(served, frame_of(&b, 'x', 5)));
+  give("\x89\x80kkkk", 6); /* pongs are not counted */
+  assert_int_equal(atomic_load(&w.metrics.websocket_frames), 3);
+  ws_close(served, 1000, "", 0);
+  assert_false(ws_send_frame(served, frame_of(&b, 'x', 5)));
+  assert_int_equal(atomic_load(&w.metrics.websocket_frames), 3);
+  builder_fini(&b);
+}
+
+/* The peer's close frame came while it was not read: it is read now, whatever the reason was. */
+static void closing_ends_every_pause(void **state) {
+  (void)state;
+  open_ws();
+  conn_pause(served, PAUSE_CALLS);
+  conn_pause(served, PAUSE_OUTPUT);
+  give("\x88\x82kkkk\x68\x83", 8);
+  assert_false(is_over());
+  ws_close(served, 1000, "", 0);
+  settle();
+  assert_true(is_over());
+  assert_int_equal(closed_code, 1000);
+}
+
+/* A first request's time runs from the accept: silence wins no more of it. */
+static void silence_before_the_first_request_wins_no_time(void **state) {
+  (void)state;
+  pass(limits.head_ms - 1);
+  give_text("GET /");
+  assert_int_equal(input_len, 0);
+  pass(1);
+  assert_true(is_too_slow());
+}
+
+static void a_later_request_has_its_own_time(void **state) {
+  (void)state;
+  give_text(GET("/1"));
+  pass(limits.head_ms + 1);
+  input_len = 0;
+  give_text("GET /");
+  pass(limits.head_ms - 1);
+  assert_int_equal(input_len, 0);
+  pass(1);
+  assert_true(is_too_slow());
+}
+
+#ifndef PERIGEE_TINY /* millions of reads */
+/* It got its last answer and goes on sending: thrown away up to a limit. */
+static void who_sends_on_after_the_end_is_cut(void **state) {
+  (void)state;
+  static char some[64 * 1024];
+  size_t sent = 0;
+  give_text("GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  while (sent < 8u << 20) {
+    ssize_t k = write(peer, some, sizeof some);
+    if (k > 0) sent += (size_t)k;
+    settle();
+    assert_false(is_over());
+  }
+  assert_int_equal(sent, 8u << 20);
+  assert_int_equal(write(peer, some, 1), 1);
+  settle();
+  assert_true(is_over());
+}
+#endif
 
 /* ---- messages that take long --------------------------------------------------------------------
  */
@@ -1473,6 +1547,13 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_message_that_is_not_read_has_all_its_time, start, stop),
       cmocka_unit_test_setup_teardown(what_takes_long_goes_on_in_the_next_turn, start, stop),
       cmocka_unit_test_setup_teardown(what_is_quick_stays_in_its_turn, start, stop),
+      cmocka_unit_test_setup_teardown(frames_are_counted, start, stop),
+      cmocka_unit_test_setup_teardown(closing_ends_every_pause, start, stop),
+      cmocka_unit_test_setup_teardown(silence_before_the_first_request_wins_no_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_later_request_has_its_own_time, start, stop),
+#ifndef PERIGEE_TINY
+      cmocka_unit_test_setup_teardown(who_sends_on_after_the_end_is_cut, start, stop),
+#endif
       cmocka_unit_test_setup_teardown(who_is_put_off_may_end, start, stop),
       cmocka_unit_test_setup_teardown(who_does_not_read_is_not_read_from, start, stop),
       cmocka_unit_test_setup_teardown(what_waits_holds_no_more_than_it_needs, start, stop),
