@@ -124,6 +124,12 @@ describe("a __close that waits", function()
     rig.has("and then, while closing its variables: ", entry.block)
   end)
 
+  it("counts the calls whose time was over", function()
+    local before = core.metrics().call_timeouts
+    fails(-32002, "perigee.sleep(60)", "{ timeout = 1 }")
+    assert.equal(before + 1, core.metrics().call_timeouts)
+  end)
+
   it("does not let code that goes on wait again", function()
     given("for _ = 1, 3 do pcall(perigee.sleep, 60) end return held", "{ timeout = 1 }")
     local began = core.now()

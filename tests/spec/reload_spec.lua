@@ -1,5 +1,7 @@
 --- Reload: what the next version of an app takes over, what ends with the old one, and what it costs.
+local apps = require("perigee.app")
 local core = require("perigee.core")
+local reload = require("perigee.reload")
 local rig = require("tests.spec.support.rig")
 local testing = require("perigee.testing")
 local uv = require("luv")
@@ -175,6 +177,49 @@ describe("reload", function()
       app:advance(10)
       assert.equal(before + 10, seen.tick)
     end)
+  end)
+
+  it("puts the old code back when it is undone after the swap", function()
+    local function named(name)
+      return version(name, function(C)
+        function C:name() return name end -- luacheck: no self
+        C:rpc_method("name", function(ctx) return ctx.consumer:name() end)
+      end)
+    end
+    local app = testing.app(named("one"))
+    local ann, kept = app:connect("/test"), nil
+    assert.equal("one", ann:call("name"))
+    local place = apps.place_of_function("test", function(perigee)
+      kept = uv.new_timer()
+      return named("two")(perigee)
+    end)
+    place.is_changed, place.generation = true, 2
+    assert.is_true(reload.build { place })
+    assert.is_true(reload.swap())
+    assert.equal("two", ann:call("name"))
+    reload.undo()
+    assert.same({ "one", "one" }, { ann:call("name"), ann:call("version") })
+    assert.is_true(uv.is_closing(kept))
+  end)
+
+  it("loads the modules of blocking functions anew", function()
+    local dir = rig.folder {
+      ["test/init.lua"] = [[
+        local perigee = require "perigee"
+        local C = perigee.consumer {}
+        C:rpc_method("m", function() return perigee.blocking("test.work", "f") end)
+        return C]],
+      ["test/work.lua"] = "return { f = function() return 1 end }",
+    }
+    local app = testing.app(dir .. "/test")
+    local ann = app:connect("/test")
+    assert.equal(1, ann:call("m"))
+    local file = assert(io.open(dir .. "/test/work.lua", "w"))
+    file:write("return { f = function() return 2 end }")
+    file:close()
+    assert.equal(1, ann:call("m"))
+    app:reload()
+    assert.equal(2, ann:call("m"))
   end)
 
   it("drops what the new code does not declare", function()
@@ -405,5 +450,38 @@ describe("reload", function()
         assert.is_true(now < used + 200000, ("%d bytes more after %d reloads"):format(now - (used or 0), i))
       end
     end
+  end)
+end)
+
+describe("apps of one folder", function()
+  after_each(rig.clean)
+
+  it("have a name each", function()
+    local dir = rig.folder { ["a.lua"] = "", ["a/init.lua"] = "", ["b.lua"] = "" }
+    local ok, err = pcall(apps.find, dir)
+    assert.is_false(ok)
+    rig.has("two apps are called 'a'", err)
+  end)
+
+  it("keep no timer that has fired", function()
+    local app = testing.app(version("one", function(_, perigee) perigee.after(1, function() end) end))
+    app:advance(0.9)
+    assert.is_not_nil(next(app.app.timers))
+    app:advance(0.2)
+    assert.is_nil(next(app.app.timers))
+    assert.is_nil(next(app.app.tasks))
+  end)
+end)
+
+describe("a test client", function()
+  it("is not content with nothing when a frame came, and forgets all that did", function()
+    local app = testing.app(version("one", function(C)
+      C:rpc_method("frame", function(ctx) ctx.consumer:send("no JSON-RPC") end)
+    end))
+    local ann = app:connect("/test")
+    ann:call("frame")
+    assert.is_false((pcall(ann.expect_nothing, ann)))
+    ann:clear()
+    ann:expect_nothing()
   end)
 end)
