@@ -168,6 +168,12 @@ class Server:
                         + "\n".join(self.lines[-40:]))
                 self._changed.wait(left)
 
+    def expect_log(self, pattern, count):
+        """Waits for `count` such lines - the log has a thread of its own, which answers do not wait for -
+        and there are no more of them."""
+        self.wait_log(pattern, count)
+        assert len(self.log_lines(pattern)) == count, "\n".join(self.log_lines(pattern))
+
     # ---- facts ----------------------------------------------------------------------------------
 
     def metrics(self):

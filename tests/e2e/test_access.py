@@ -41,7 +41,7 @@ def test_dev_answers_to_this_machine_alone(serve):
         assert fetch(server, request("OPTIONS", "*", host=host)).status == 421
     after = server.metrics()
     assert after["hosts_refused"] - before["hosts_refused"] == len(REBOUND) * 10
-    assert server.log_lines(r"host not answered to host=evil.example to_allow_it=.*hosts")
+    server.wait_log(r"host not answered to host=evil.example to_allow_it=.*hosts")
     # what a page can add to a request of its own changes nothing
     forged = [("X-Forwarded-Host", "localhost"), ("Forwarded", "host=localhost")]
     assert fetch(server, post("/echo", discover, forged, host="evil.example")).status == 421
@@ -143,7 +143,7 @@ def test_both_families_on_one_port(serve, workers, first):
     server = serve(["echo"], "--listen", f"{other}:{port}", "--workers", workers, listen=f"{first}:{port}")
     assert call_http(At(server, "127.0.0.1"), "/echo", "client")[0] == "127.0.0.1"
     assert call_http(At(server, "::1"), "/echo", "client")[0] == "::1"
-    assert len(server.log_lines(r"\blistening\b")) == 2
+    server.expect_log(r"\blistening\b", 2)
 
 
 @needs_ipv6

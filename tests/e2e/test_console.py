@@ -58,7 +58,7 @@ def test_a_line_per_call(bank):
         server.wait_log("unknown method did_you_mean=withdraw method=withdrow path=/bank")
     call_http(server, "/bank", "withdraw", 1)
     server.wait_log(CALL % ("withdraw", "http", "ok"))
-    assert len(server.log_lines("  /bank ")) == 5
+    server.expect_log("  /bank ", 5)
 
 
 def test_a_block_per_error(bank):

@@ -205,7 +205,7 @@ def test_disconnect_knows_how_it_ended(everything, how):
         assert reason in line
     assert "path=/diary" in line and "calls=1" in line  # scope and fields are still there
     call_http(everything, "/echo", "ping")
-    assert len(everything.log_lines(rf"gone .*\bwho={name}\b")) == 1
+    everything.expect_log(rf"gone .*\bwho={name}\b", 1)
     ws.drop()
 
 
@@ -264,8 +264,8 @@ def test_hooks_are_paired(everything):
         assert code_in(gone(everything, f"crowd-{i}")) == ways[i % len(ways)][1]
     call_http(everything, "/echo", "ping")
     for i in range(90):
-        assert len(everything.log_lines(rf"came .*\bwho=crowd-{i}\b")) == 1
-        assert len(everything.log_lines(rf"gone .*\bwho=crowd-{i}\b")) == 1
+        everything.expect_log(rf"came .*\bwho=crowd-{i}\b", 1)
+        everything.expect_log(rf"gone .*\bwho=crowd-{i}\b", 1)
     for ws in sockets:
         ws.drop()
 

@@ -357,7 +357,7 @@ def test_sigterm_during_calls():
             assert response.json()["result"] == "in flight" and response.is_last
             http.expect_end()
         assert server.wait() == 0
-        assert server.log_lines("stopped")
+        server.wait_log("stopped")
 
 
 def test_handshake_while_draining():
@@ -428,7 +428,7 @@ def test_grace_ends():
             assert http.response().json()["error"]["code"] == UNAVAILABLE
             ws.rest()
         assert server.wait() == 0
-        assert len(server.log_lines(r"gone .*\bwho=busy\b.*code=|gone .*code=.*\bwho=busy\b")) == 1
+        server.expect_log(r"gone .*\bwho=busy\b.*code=|gone .*code=.*\bwho=busy\b", 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -465,7 +465,7 @@ def test_thread_that_never_ends_is_left_behind(tmp_path, signals):
             server.wait_log("draining")
         assert server.wait() == 1
         ws.rest()
-    assert server.log_lines("leaving it behind")
+    server.wait_log("leaving it behind")
 
 
 def test_threads_that_never_end_keep_nobody_waiting(tmp_path):
@@ -604,7 +604,7 @@ def test_every_worker_is_told_of_start_and_end(tmp_path):
             found = sorted(re.search(r"worker=(\d)", line)[1] for line in server.log_lines(f"{step} .*server_draining"))
             assert found == ["0", "1", "2"]
             for name in "app_loaded", "server_started":
-                assert len(server.log_lines(f"{step} .*signal={name}")) == 3
+                server.expect_log(f"{step} .*signal={name}", 3)
 
 
 def test_receiver_that_does_not_end_is_left_when_the_grace_time_is_over(tmp_path):
@@ -613,7 +613,8 @@ def test_receiver_that_does_not_end_is_left_when_the_grace_time_is_over(tmp_path
         server.wait_log("heard .*server_started")
         server.signal()
         assert server.wait() == 0
-        assert server.log_lines("heard .*server_draining") and not server.log_lines("ended")
+        server.wait_log("heard .*server_draining")
+        assert not server.log_lines("ended")
 
 
 def test_sigterm_with_a_deaf_client():
@@ -622,7 +623,7 @@ def test_sigterm_with_a_deaf_client():
         ws = WebSocket(server, "/feed?name=deaf", receive_buffer=4096)
         server.signal()
         assert server.wait() == 0
-        assert server.log_lines(r"unfollowed .*code=1001")
+        server.wait_log(r"unfollowed .*code=1001")
         ws.drop()
 
 

@@ -235,7 +235,7 @@ def test_all_workers_take_over(crowd):
         server.write("a/init.lua", app(version, CHANNEL))
         reload(server)
         assert versions(sockets) == {version}
-    assert len(server.log_lines("app reloaded app=a")) == 2
+    server.expect_log("app reloaded app=a", 2)
     assert server.metrics()["reloads"] == 2
 
 
@@ -304,7 +304,7 @@ def test_apps_appear_and_vanish(site):
     os.rename(server.folder.parent / "b", server.folder / "b")
     reload(server, "app loaded app=b")
     assert call_http(server, "/b", "version") == "b"
-    assert len(server.log_lines("bye")) == 1
+    server.expect_log("bye", 1)
 
 
 def test_call_in_flight_of_an_app_that_vanishes(site):
@@ -372,7 +372,7 @@ def test_bad_code(site, name):
         assert ws.call("version") == "one"
         server.write("a/init.lua", text)
         fails(server, *words)
-        assert len(server.log_lines("reload failed.*app=a")) == 1
+        server.expect_log("reload failed.*app=a", 1)
         assert ws.call("version") == "one" and call_http(server, "/b", "version") == "b"
         server.write("a/init.lua", app("three"))
         reload(server)
@@ -396,7 +396,7 @@ def test_nothing_begins_before_the_app_is_served(site):
     assert call_http(server, "/a", "version") == "three"
     server.wait_log("heard three")
     assert not server.log_lines("info +(spawned|timer|heard) two")
-    assert len(server.log_lines("heard one")) == 1
+    server.expect_log("heard one", 1)
 
 
 def test_folder_without_init(site):
@@ -447,7 +447,7 @@ def test_nothing_to_do(site):
     server.signal(signal.SIGHUP)
     server.write("a/init.lua", app("two"))
     reload(server)
-    assert len(server.log_lines("app reloaded")) == 1
+    server.expect_log("app reloaded", 1)
 
 
 # ---- plain HTTP -------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ def test_noise_is_no_reason_to_reload(watched):
     (server.folder / "a/init.lua").touch()
     server.write("a/init.lua", app("two"))
     becomes(server, "/a", "two")
-    assert len(server.log_lines("app reloaded|reload failed")) == 1
+    server.expect_log("app reloaded|reload failed", 1)
 
 
 # ---- pages ------------------------------------------------------------------------------------------

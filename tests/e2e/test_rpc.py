@@ -678,7 +678,7 @@ def test_fault_tells_an_id_and_nothing_else(everything, method):
         for secret in [".lua", "stack traceback", "init", "/apps", "attempt", str(everything.apps)]:
             assert secret not in answer
         everything.wait_log(rf"error_id={re.escape(error['data']['error_id'])}\b")
-        assert len(everything.log_lines(re.escape(error["data"]["error_id"]))) == 1
+        everything.expect_log(re.escape(error["data"]["error_id"]), 1)
         seen.append(error["data"]["error_id"])
     assert len(set(seen)) == 2
 

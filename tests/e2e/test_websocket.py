@@ -543,7 +543,7 @@ def test_both_close_at_once(everything):
         assert closed.value.code == 4002
         ws.expect_end()
     everything.wait_log(r"gone .*\bwho=both\b")
-    assert len(everything.log_lines(r"gone .*\bwho=both\b")) == 1
+    everything.expect_log(r"gone .*\bwho=both\b", 1)
 
 
 # ---- frames that are not JSON-RPC -----------------------------------------------------------------
@@ -612,7 +612,7 @@ def test_slow_reader_is_cut_at_the_hard_limit(serve):
         assert "code=1006" in line and "slow reader" in line
     metrics = server.metrics()
     assert metrics["slow_readers"] == 3 and metrics["sends_dropped"] >= 3
-    assert server.log_lines("slow reader cut")
+    server.wait_log("slow reader cut")
     for one in slow:  # they find a cut, not the end of a message that looks whole
         one.expect_cut()
     assert fast.close() == (1000, "") and idle.close() == (1000, "")
