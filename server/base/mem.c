@@ -61,8 +61,21 @@ bool mem_trim_is_due(void) {
   return now > last + TRIM_PAGES;
 }
 
+/* A sanitizer puts its own allocator in front of glibc's, which is never set up then: trimming that
+ * from several threads at once crashes in it. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_GLIBC_MALLOC 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HAS_GLIBC_MALLOC 0
+#endif
+#endif
+#if !defined(HAS_GLIBC_MALLOC) && defined(__GLIBC__)
+#define HAS_GLIBC_MALLOC 1
+#endif
+
 void mem_trim(void) {
-#ifdef __GLIBC__
+#if HAS_GLIBC_MALLOC
   malloc_trim(0);
 #endif
   atomic_store(&trimmed_at, resident_pages());

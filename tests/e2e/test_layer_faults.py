@@ -617,7 +617,7 @@ def test_stopping_under_load_with_workers():
             for k in range(20):
                 one.send_call("publish_many", "g", k, k + 5)
         server.signal()
-        assert server.wait() == 0
+        assert server.wait() == 0, server.log
         assert re.search(r"\bstopped$", server.log)
         for one in everyone:
             one.drop()
