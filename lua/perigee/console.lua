@@ -30,6 +30,13 @@ end
 
 local plain = core.printable
 
+--- For a line of its own: a break in it would let a client write the next.
+---@param text string
+---@return string
+local function one_line(text)
+  return (plain(text):gsub("[\n\t]", " "))
+end
+
 ---@return string
 local function clock()
   local seconds, micros = uv.gettimeofday()
@@ -61,8 +68,8 @@ end
 ---@param outcome string
 ---@param colour? "red"|"yellow"
 local function say_line(path, method, from, time, outcome, colour)
-  local line = ("%s  %-14s %-18s %-5s %8s  "):format(clock(), plain(path), plain(method), from, time)
-  outcome = plain(outcome):gsub("\n", " ")
+  local line = ("%s  %-14s %-18s %-5s %8s  "):format(clock(), one_line(path), one_line(method), from, time)
+  outcome = one_line(outcome)
   say((colour and line .. paint(colour, outcome) or paint("dim", line .. outcome)) .. "\n")
 end
 

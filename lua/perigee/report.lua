@@ -238,6 +238,7 @@ M.takes_locals = false
 ---@field message string
 ---@field file? string
 ---@field line? integer
+---@field raised_at? string the line of the app that ran: no text of a client's names it, as one can file and line
 ---@field excerpt? string
 ---@field traceback string
 ---@field locals? { name: string, value: string }[]
@@ -250,11 +251,9 @@ function M.fault(err, co)
   local message = M.text(err)
   local file, line = M.position(message)
   local seen = co and witnessed[co]
-  if file and M.is_own(message) then
-    local app_file, app_line
-    if seen then app_file, app_line = seen.file, seen.line else app_file, app_line = M.app_line(co, 2) end
-    if app_file then file, line = app_file, app_line end
-  end
+  local app_file, app_line
+  if seen then app_file, app_line = seen.file, seen.line else app_file, app_line = M.app_line(co, 2) end
+  if app_file and file and M.is_own(message) then file, line = app_file, app_line end
   local locals = seen and seen.locals or co and not seen and M.takes_locals and locals_of(co) or nil
   local trace = co and bury(co, err, message) or message
   return {
@@ -263,6 +262,7 @@ function M.fault(err, co)
     message = message,
     file = file,
     line = line,
+    raised_at = app_file and ("%s:%d"):format(app_file, app_line) or nil,
     excerpt = file and line and M.excerpt(file, line) or nil,
     traceback = trace,
   }
@@ -304,7 +304,7 @@ function M.log(fault, event, fields)
   if M.on_fault then M.on_fault(fault, event, fields or {}) end
   local all = { error_id = fault.id, error = fault.message }
   for key, value in pairs(fields or {}) do all[key] = value end
-  local kind = ("%s %s %s %s:%d"):format(event, all.path or "", all.method or "", fault.file or "", fault.line or 0)
+  local kind = ("%s %s %s %s"):format(event, all.path or "", all.method or "", fault.raised_at or "")
   if not M.is_due("error", all, kind) then return end
   if M.show then
     M.show(fault, event, all)

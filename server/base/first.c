@@ -28,15 +28,16 @@ static _Noreturn void serve_as_first(pid_t program, const sigset_t *signals) {
     int number = sigwaitinfo(signals, &info);
     if (number == SIGCHLD)
       bury(program);
-    else if (number > 0 &&
-             info.si_code != SI_KERNEL) /* a terminal gives it to all in front of it */
-      kill(program, number);
+    else if (number > 0 && (info.si_code != SI_KERNEL || number == SIGHUP))
+      kill(program,
+           number); /* keys give the others to all in front of a terminal; its end, to us */
   }
 }
 
 void first_be_two(void) {
   sigset_t all, old;
   if (getpid() != 1) return;
+  signal(SIGCHLD, SIG_DFL); /* ignored, as an entry point may have left it, nobody's end is told */
   sigfillset(&all);
   sigprocmask(SIG_BLOCK, &all, &old);
   pid_t program = fork();

@@ -9,7 +9,7 @@
 #include <time.h>
 
 enum {
-  KINDS = 256, /* by their hash; two that meet take turns */
+  KINDS = 256, /* by their hash; two that meet share what one may say */
   KIND_BYTES = 240,
 };
 
@@ -102,7 +102,8 @@ bool log_is_due(enum log_level level, const char *text, size_t n, uint32_t burst
   pthread_mutex_lock(&limits.lock);
   if (k->n != n || memcmp(k->text, text, n) != 0) {
     tell_kind(k);
-    *k = (struct kind){.n = n, .level = level};
+    k->n = n; /* window and count stay: two that take turns have no more lines than one */
+    k->level = level;
     memcpy(k->text, text, n);
   }
   bool is_said = is_due(k, this_second(), burst);

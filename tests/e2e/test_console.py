@@ -187,6 +187,15 @@ REFUSED = [  # message, code, reason, counter
 SMALL = ["--max-array", "4", "--max-batch", "3", "--max-method", "20"]
 
 
+def test_a_refused_message_has_one_line(bank):
+    """Its method cannot write the next one."""
+    server = bank()
+    with WebSocket(server, "/bank") as ws:
+        ws.send_text('{"jsonrpc":"3.0","method":"a\\n12:00:00.000  /bank\\tforged","id":1}')
+        server.wait_log(r"^\d\d:\d\d:\d\d\.\d{3}  /bank +a 12:00:00\.000  /bank forged +#\d+ ")
+    assert not server.log_lines("^12:00:00")
+
+
 @pytest.mark.parametrize("verb", ["dev", "serve"])
 def test_each_message_that_is_refused_leaves_a_line_and_a_count(bank, verb):
     server = bank(*SMALL, "--log-level", "debug", verb=verb)

@@ -836,6 +836,8 @@ C:rpc_method("ping", function() return "pong" end)
 C:rpc_method("talk", function(_, n) for _ = 1, n do print(text) end end)
 C:rpc_method("write", function(_, n) for _ = 1, n do io.stdout:write(text, "\\n") io.stderr:write(text, "\\n") end end)
 C:rpc_method("fail", function() error({}) end)
+C:rpc_method("claim", function(_, place) assert(false, "no room " .. place) end)
+C:rpc_method("place", function(_, place) assert(false, place) end)
 C:rpc_method("nan", function() return 0 / 0 end)
 return C
 """
@@ -916,13 +918,16 @@ def test_sigterm_behind_streams_that_nobody_reads(tmp_path):
 
 
 @pytest.mark.parametrize("method, event, counter", [
-    ("fail", "handler failed", "faults"), ("nan", "result cannot be encoded", "call_errors")])
+    ("fail", "handler failed", "faults"), ("nan", "result cannot be encoded", "call_errors"),
+    # what a client sends makes no kind of its own, whatever it looks like
+    ("claim", "handler failed", "faults"), ("place", "handler failed", "faults")])
 def test_faults_without_end(serve, tmp_path, method, event, counter):
     """A few are shown, all are counted, and the log says how many it left out."""
     server = serve(apps_folder(tmp_path / "apps", files={"talker/init.lua": TALKER}), alarms=False)
     with WebSocket(server, "/talker") as client:
         for i in range(300):
-            client.send(frame(TEXT, call_text(method, id=i)))
+            params = [[f"x{i}.lua:{i}: no"]] if method in ("claim", "place") else []
+            client.send(frame(TEXT, call_text(method, *params, id=i)))
         for _ in range(300):
             assert client.receive_json()["error"]["code"] == -32603
     assert server.metrics()[counter] == 300

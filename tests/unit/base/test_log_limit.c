@@ -236,6 +236,23 @@ static void a_long_kind_is_cut(void **state) {
   log_tell_suppressed(true);
 }
 
+/* There are fewer places than kinds, so some share one: each second has no more lines than places.
+ */
+static void kinds_that_share_a_place_share_its_limit(void **state) {
+  unsigned missed, passed = 0, n = 20000;
+  time_t began;
+  (void)state;
+  start();
+  next_second();
+  began = coarse_second();
+  for (unsigned i = 0; i < n; i++) {
+    char kind[16];
+    int len = snprintf(kind, sizeof kind, "k%u", i);
+    passed += log_is_due(LOG_ERROR, kind, (size_t)len, 1, &missed);
+  }
+  assert_true(passed <= 256 * (unsigned)(coarse_second() - began + 1));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_burst_is_limited_and_what_was_held_back_counted),
@@ -244,6 +261,7 @@ int main(void) {
       cmocka_unit_test(each_kind_has_its_own_limit),
       cmocka_unit_test(the_next_second_begins_anew_and_says_what_was_missed),
       cmocka_unit_test(nothing_that_was_held_back_is_forgotten),
+      cmocka_unit_test(kinds_that_share_a_place_share_its_limit),
       cmocka_unit_test(a_long_kind_is_cut),
   };
   return cmocka_run_group_tests(tests, open_memory, close_memory);
