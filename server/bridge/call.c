@@ -608,7 +608,11 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
 static void batch_free(struct batch *b) {
   struct conn *conn = worker_conn(&b->host->worker, b->conn);
   let_go(b->host, b->conn, b->held);
-  if (conn) call_weigh(conn);
+  if (conn) {
+    peer_of(conn)->batches--;
+    call_weigh(conn);
+    dispatch_released(conn);
+  }
   b->consumer->users--;
   for (uint32_t i = 0; i < b->n; i++) free((char *)b->answers[i].at);
   free(b->answers);
@@ -790,6 +794,7 @@ static void call_batch(struct host *h, struct conn *conn, const char *text, size
   b->answers = mem_zalloc((size_t)count * sizeof *b->answers);
   batch_hold(b, n);
   consumer->users++;
+  peer_of(conn)->batches++;
   batch_pump(b);
 }
 

@@ -703,7 +703,7 @@ static void deliver_queued(struct host *h, uint64_t id) {
   while ((conn = worker_conn(&h->worker, id)) && ws_is_open(conn)) {
     struct peer *p = peer_of(conn);
     struct queued *q = p->queued;
-    if (!q || p->calls) break;
+    if (!q || peer_is_busy(p)) break;
     p->queued = q->next;
     p->n_queued--;
     p->queued_bytes -= q->len;
@@ -743,10 +743,10 @@ void dispatch_turn(struct host *h) {
 void dispatch_released(struct conn *conn) {
   struct peer *p = peer_of(conn);
   if (!ws_is_open(conn)) return;
-  if (p->queued && p->calls == 0) {
+  if (p->queued && !peer_is_busy(p)) {
     release(conn);
     worker_hurry(conn->worker);
-  } else if (p->is_leaving && p->calls == 0) {
+  } else if (p->is_leaving && !peer_is_busy(p)) {
     const char *why = consumer_farewell(p->consumer);
     ws_close(conn, WS_GOING_AWAY, why, strlen(why));
     return;
@@ -757,7 +757,7 @@ void dispatch_released(struct conn *conn) {
 static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t n) {
   struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
-  bool must_wait = p->consumer->is_strict && (p->calls || p->queued);
+  bool must_wait = p->consumer->is_strict && (peer_is_busy(p) || p->queued);
   if (must_wait && (is_binary || !is_for_running(h, data, n)))
     enqueue(conn, is_binary, data, n);
   else
@@ -779,7 +779,7 @@ static void on_ws_closed(struct conn *conn, unsigned code, const char *reason, s
 
 static void on_drain(struct conn *conn) {
   struct peer *p = peer_of(conn);
-  if (p->calls)
+  if (peer_is_busy(p) || p->queued) /* what was put off is in the queue alone */
     p->is_leaving = true;
   else
     ws_close(conn, WS_GOING_AWAY, "server is stopping", 18);

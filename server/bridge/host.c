@@ -115,7 +115,7 @@ static void on_cut(struct deadline *d) {
 static void cut_unless_busy(struct conn *conn, void *arg) {
   const struct peer *p = peer_of(conn);
   (void)arg;
-  if (p->calls || p->is_opening || (p->is_plain && !p->transfer)) return;
+  if (peer_is_busy(p) || p->is_opening || (p->is_plain && !p->transfer)) return;
   conn_close(conn, "server stopped");
 }
 

@@ -26,6 +26,7 @@ struct peer {
   uint32_t requests;   /* HTTP requests so far */
   uint32_t head_len;
   uint32_t calls;       /* in flight */
+  uint32_t batches;     /* that are not answered yet, also while none of their calls is in flight */
   uint32_t on_peer;     /* of those: wait for an answer of the client's */
   uint32_t n_queued;    /* length of queued */
   uint32_t opened;      /* WebSocket: seconds of worker_now when it was accepted */
@@ -42,6 +43,12 @@ struct peer {
 
 static inline struct peer *peer_of(struct conn *conn) {
   return conn_upper(conn);
+}
+
+/* Has it asked for something that is not answered yet? What is strictly ordered waits for that, and
+ * so does the end of a connection that is to leave. */
+static inline bool peer_is_busy(const struct peer *p) {
+  return p->calls || p->batches;
 }
 
 #endif

@@ -118,7 +118,7 @@ static void retire_conn(struct conn *conn, void *arg) {
   if (!p->consumer || p->consumer->is_routed) return;
   p->consumer->users++;
   if (!p->is_accepted || !ws_is_open(conn)) return;
-  if (p->calls) {
+  if (peer_is_busy(p) || p->queued) {
     p->is_leaving = true;
   } else {
     const char *why = consumer_farewell(p->consumer);

@@ -440,7 +440,7 @@ static bool write_queue(struct conn *conn) {
 
 static void on_stall(struct deadline *d) {
   struct conn *conn = backlog_of_stall(d)->conn;
-  conn->is_doomed = conn_pending(conn) > conn->worker->limits->output_soft; /* still */
+  if (conn_pending(conn) > conn->worker->limits->output_soft) conn->is_doomed = true; /* still */
   mark_dirty(conn);
 }
 

@@ -360,6 +360,41 @@ def test_sigterm_during_calls():
         server.wait_log("stopped")
 
 
+BUSY = """local perigee = require "perigee"
+local all = {}
+for i, strict in ipairs { false, true } do
+  local C = perigee.consumer { path = strict and "/strict" or "/busy", strict_ordering = strict }
+  C:rpc_method("busy", function(_, n)
+    local till = os.clock() + 0.02
+    while os.clock() < till do end
+    return n
+  end)
+  C:rpc_method("wait", function(_, n)
+    perigee.sleep(0.2)
+    return n
+  end)
+  all[i] = C
+end
+return all
+"""
+
+
+@pytest.mark.parametrize("path", ["/busy", "/strict"])
+@pytest.mark.parametrize("method", ["busy", "wait"])
+def test_sigterm_during_a_batch(tmp_path, path, method):
+    """It is answered before the connection ends, also where none of its calls is in flight: the rest was put off."""
+    apps = apps_folder(tmp_path / "apps", files={"busy/init.lua": BUSY})
+    with Server(apps) as server, WebSocket(server, path) as ws:
+        ws.send_text("[" + ",".join(call_text(method, i, id=i) for i in range(12)) + "]")
+        server.signal(signal.SIGTERM)
+        answers = ws.receive_json()
+        assert [answer["id"] for answer in answers] == list(range(12))
+        for answer in answers:  # those that had not begun are told that it is over
+            assert answer.get("result") == answer["id"] or answer["error"]["code"] == -32006
+        assert ws.expect_close()[0] == 1001
+        assert server.wait() == 0
+
+
 def test_handshake_while_draining():
     with Server(["gate"]) as server:
         with WebSocket(server, "/gate") as ws, Http(server) as late, WebSocket(server, "/gate") as idle:
