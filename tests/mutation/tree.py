@@ -106,12 +106,18 @@ class Tree:
     def run(self, words, limit, cwd=".", **env):
         """(exit code, output) of a program; the exit code is None when it took longer than `limit` seconds."""
         with subprocess.Popen(words, cwd=self.folder / cwd, env=self._environment(**env), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as process:
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+                              preexec_fn=_hear_hangups) as process:
             try:
                 output, _ = process.communicate(timeout=limit)
                 return process.returncode, output.decode("utf-8", "replace")
             except subprocess.TimeoutExpired:
                 return None, _end(process)
+
+
+def _hear_hangups():
+    """What nohup ignores, programs that are started would ignore too, and tests of hangups fail."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _end(process):
