@@ -15,13 +15,13 @@ TALKS_TO = {
                       "channel state host announce topics mail",
     "test_cluster": "groups topics layer parcel payload shared llayer broker group channel mailbox events remote host announce "
                     "redis reply lifecycle handover",
-    "test_deflate": "deflate",
+    "test_deflate": "deflate ws_conn ws",
     "test_proxy": "forwarded network client origin cookie user",
     "test_routes": "routes cors pages web http consumer",
     "test_console": "console linspect inspector facts crew shown",
     "test_openrpc": "discover schema types",
     "test_client": "lwsclient client caller traffic perigee reserved",
-    "test_reload": "reload generation bundle tree watch command check app bytecode settings announce scope signals livepage state",
+    "test_reload": "pages reload generation bundle tree watch command check app bytecode settings announce scope signals livepage state",
     "test_sessions": "session store sqlite redis_sessions lstore user token cookie lsecret secret password state handover",
     "test_cli": "settings configfile config command init flags spelling check lwsclient state bytecode",
     "test_docs": "consumer app mail log init channel",
@@ -48,6 +48,9 @@ class Nearest:
     def __init__(self, root):
         self.root = pathlib.Path(root)
         self._units = {path: path.read_text() for path in sorted(self.root.glob("tests/unit/*/test_*.c"))}
+        self._ends = {path: path.read_text() for path in sorted(self.root.glob("tests/e2e/test_*.py"))}
+        defined = self.root / "server/base/metrics.def"
+        self._counters = set(re.findall(r"^(?:COUNTER|GAUGE)\((\w+),", defined.read_text(), re.M))
         self._specs = {path: path.read_text() for path in sorted(self.root.glob("tests/spec/*_spec.lua"))}
 
     def units(self, file):
@@ -75,8 +78,13 @@ class Nearest:
         """Whether the specs run it at all: they know no connections."""
         return file.endswith(".lua") or file.startswith(("server/bridge/", "server/hub/", "server/base/"))
 
-    def ends(self, file):
-        """End-to-end files that talk to it."""
+    def _that_count(self, changed):
+        """End-to-end files that look at a counter which the changed lines have."""
+        counters = {word for word in re.findall(r"\w+", changed) if word in self._counters}
+        return [path.stem for path, text in self._ends.items() if counters and any(re.search(rf"\b{one}\b", text) for one in counters)]
+
+    def ends(self, file, changed=""):
+        """End-to-end files that talk to it; first those that count what the changed lines count."""
         path = pathlib.Path(file)
         named = [name for name, rooms in TALKS_TO.items() if path.stem in rooms.split() and (self.root / f"tests/e2e/{name}.py").exists()]
         if path.parent.name == "cli":
@@ -86,4 +94,5 @@ class Nearest:
         mirror = f"test_{path.stem}"
         if not named and (self.root / f"tests/e2e/{mirror}.py").exists():
             named = [mirror]
-        return [f"{name}.py" for name in named or ["test_rpc", "test_lifecycle"]]
+        named = self._that_count(changed) + (named or ["test_rpc", "test_lifecycle"])
+        return [f"{name}.py" for name in dict.fromkeys(named)]

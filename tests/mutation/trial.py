@@ -26,11 +26,12 @@ class Trial:
         try:
             if mutant.file.endswith(".lua") and self.tree.run(["luac5.4", "-p", mutant.file], 20)[0] != 0:
                 return "invalid", ""
-            return self._put(mutant.file, steps + [("end to end", "perigee", None)])
+            return self._put(mutant, steps + [("end to end", "perigee", None)])
         finally:
             self.tree.write(mutant.file, original)
 
-    def _put(self, file, steps):
+    def _put(self, mutant, steps):
+        file = mutant.file
         for name, target, words in steps:
             # specs read a changed Lua file where it is
             if file.endswith(".c") or not words:
@@ -38,7 +39,7 @@ class Trial:
                 if not self.tree.make(target, file):
                     return "invalid", ""
             if not words:
-                return self._ends(file)
+                return self._ends(file, self.nearest.ends(file, mutant.before))
             code, _ = self._run_step(target, words)
             if code != 0:
                 return "noticed", name + ("" if code is not None else " (it did not end)")
@@ -77,9 +78,9 @@ class Trial:
 
     # ---- end to end --------------------------------------------------------------------------------------
 
-    def _ends(self, file):
+    def _ends(self, file, names):
         """A busy machine lets a test fail too: it must fail again, and pass without the change."""
-        code, output = self._pytest(file, self.nearest.ends(file))
+        code, output = self._pytest(file, names)
         failed = re.findall(r"^(?:FAILED|ERROR) (test_\w+\.py::\S+?(?:\[.*?\])?)(?: - |$)", output, re.M)
         for name in failed:
             if self._pytest(file, [name])[0] != 0 and self._pytest(file, [name], "perigee.unchanged")[0] == 0:

@@ -25,6 +25,21 @@ describe("a value", function()
     rig.has(word, why)
   end
 
+  it("that is an address is one, and nothing else is", function()
+    local networks = config.by_name.trusted_proxies
+    assert.same({ { "10.0.0.0/8", "::1" } }, { config.parse(networks, "10.0.0.0/8,::1") })
+    for _, text in ipairs { "proxy", "10.0.0.0/33", "300.0.0.1", "10.0.0.0/8,proxy" } do
+      assert.is_nil((config.parse(networks, text)), text)
+    end
+    local listen = config.by_name.listen
+    for text, is_one in pairs {
+      ["127.0.0.1:0"] = true, ["127.0.0.1:65535"] = true, [":80"] = true, ["80"] = true, ["[::1]:1"] = true,
+      ["127.0.0.1:65536"] = false, ["127.0.0.1:-1"] = false, ["127.0.0.1:x"] = false, ["65536"] = false,
+    } do
+      assert.equal(is_one, config.parse(listen, text) ~= nil, text)
+    end
+  end)
+
   it("has units", function()
     reads(100, "size", "100")
     reads(1536, "size", "1.5KiB")

@@ -1,4 +1,5 @@
 --- Mail between workers: each kind goes to whom it concerns, what nobody knows to nobody.
+local core = require("perigee.core")
 local mail = require("perigee.mail")
 local rig = require("tests.spec.support.rig")
 
@@ -34,6 +35,24 @@ describe("mail", function()
     local expected = { one .. " a", one .. " b", two .. " b" }
     table.sort(expected)
     assert.same(expected, got)
+    app:stop()
+  end)
+
+  it("is counted when nobody takes it, or when who takes it fails", function()
+    local here = ("%s.%d.0"):format(core.node, core.worker)
+    local app = rig.app(function() end)
+    local function counted(text)
+      local before = core.metrics()
+      core.post(here, text)
+      rig.settle()
+      local after = core.metrics()
+      return { after.layer_foreign - before.layer_foreign, after.faults - before.faults }
+    end
+    mail.on("spec", function(letter) if letter.fails then error("no") end end)
+    assert.same({ 0, 0 }, counted('{"kind":"spec"}'))
+    assert.same({ 1, 0 }, counted('{"kind":"nobody"}'))
+    assert.same({ 0, 1 }, counted('{"kind":"spec","fails":true}'))
+    mail.on("spec", nil)
     app:stop()
   end)
 
