@@ -316,18 +316,32 @@ class Tab:
     # ---- doing -------------------------------------------------------------------------------------
 
     def click(self, selector, timeout=TIMEOUT):
-        """Clicks in the middle of an element, once it can be seen and nothing lies on it."""
-        at = self.wait(f"""(() => {{
-            const e = document.querySelector({json.dumps(selector)});
-            if (!e || e.disabled || !e.checkVisibility({{ visibilityProperty: true }})) return null;
-            e.scrollIntoView({{ block: "nearest", behavior: "instant" }});
-            const r = e.getBoundingClientRect();
-            const x = r.x + r.width / 2, y = r.y + r.height / 2;
-            const top = document.elementFromPoint(x, y);
-            return top && (e.contains(top) || top.contains(e)) ? {{ x, y }} : null;
-        }})()""", timeout)
-        for kind in ("mousePressed", "mouseReleased"):
-            self.command("Input.dispatchMouseEvent", type=kind, x=at["x"], y=at["y"], button="left", clickCount=1)
+        """Clicks in the middle of an element, once it can be seen and nothing lies on it. What moved away under the
+        mouse is clicked again, as a visitor would."""
+        deadline = time.monotonic() + timeout
+        while True:
+            at = self.wait(f"""(() => {{
+                const e = document.querySelector({json.dumps(selector)});
+                if (!e || e.disabled || !e.checkVisibility({{ visibilityProperty: true }})) return null;
+                e.scrollIntoView({{ block: "nearest", behavior: "instant" }});
+                const r = e.getBoundingClientRect();
+                const x = r.x + r.width / 2, y = r.y + r.height / 2;
+                const meets = (other) => e.contains(other) || other.contains(e);
+                const top = document.elementFromPoint(x, y);
+                if (!top || !meets(top)) return null;
+                window.hasMissed = true;
+                window.addEventListener("mousedown", ({{ target }}) => {{ window.hasMissed = !meets(target); }},
+                                        {{ capture: true, once: true }});
+                return {{ x, y }};
+            }})()""", max(deadline - time.monotonic(), 1))
+            for kind in ("mousePressed", "mouseReleased"):
+                self.command("Input.dispatchMouseEvent", type=kind, x=at["x"], y=at["y"], button="left", clickCount=1)
+            try:
+                self.wait("window.hasMissed !== true", 1)  # another page knows nothing of it
+                return
+            except PageError:
+                if time.monotonic() > deadline:
+                    raise
 
     def type(self, text):
         """Writes where the focus is."""

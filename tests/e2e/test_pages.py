@@ -522,7 +522,8 @@ def test_accounts(open_tab, browser):
 
     ann.click("#close-others")
     two.wait("!document.querySelector('#away').hidden")
-    are_in(bob, "Ann 1 tab", "Bob 1 tab")
+    for tab in (ann, bob):
+        are_in(tab, "Ann 1 tab", "Bob 1 tab")
     two.click("#back")
     two.wait_text("#me", "Ann")
     for tab in (ann, bob):  # Ann's has another button then, so the mouse must not be on its way
