@@ -433,7 +433,7 @@ static int call_body(lua_State *L) {
   struct call *c = call_of(t);
   struct envelope e;
   enum { MT = 1 };
-  int below = lua_gettop(L);
+  int n_args = 7;
   envelope_read(&e, c->text, c->text_len, &h->scratch);
   c->bits |= e.bits;
   c->id = e.id.at;
@@ -458,8 +458,9 @@ static int call_body(lua_State *L) {
     if (c->bits & ENV_MALFORMED) metric_add(&h->worker.metrics.messages_malformed, 1);
     if (c->bits & ENV_OVER_LIMIT) metric_add(&h->worker.metrics.limits_exceeded, 1);
     push_detail(L, h, c, &e);
+    n_args++;
   }
-  return task_callk(L, lua_gettop(L) - below - 1, 3, (lua_KContext)t, called);
+  return task_callk(L, n_args, 3, (lua_KContext)t, called);
 }
 
 static int refuse_body(lua_State *L) {

@@ -751,7 +751,7 @@ void dispatch_released(struct conn *conn) {
     ws_close(conn, WS_GOING_AWAY, why, strlen(why));
     return;
   }
-  call_weigh(conn);
+  if (conn->pauses & PAUSE_CALLS) call_weigh(conn); /* there is less than there was */
 }
 
 static void on_message(struct conn *conn, bool is_binary, uint8_t *data, size_t n) {

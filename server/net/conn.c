@@ -220,10 +220,25 @@ static void drop_written(struct conn *conn, uint32_t n) {
   b->n = left ? left - 1 : 0;
 }
 
+/* The usual queue is one slice. */
+static bool write_first(struct conn *conn) {
+  struct slice *first = &conn->first;
+  uv_buf_t iov = uv_buf_init((char *)first->buf->data + first->off, first->len);
+  int wrote = uv_try_write((uv_stream_t *)&conn->tcp, &iov, 1);
+  if (wrote < 0) return wrote == UV_EAGAIN;
+  metric_add(&conn->worker->metrics.bytes_sent, (uint32_t)wrote);
+  conn->queued -= (uint32_t)wrote;
+  first->off += (uint32_t)wrote;
+  first->len -= (uint32_t)wrote;
+  if (first->len == 0) buf_unref(first->buf);
+  return true;
+}
+
 /* Hands the kernel as much of the queue as it takes. False when the connection is broken. */
 static bool write_some(struct conn *conn) {
   struct backlog *b = conn->backlog;
-  uint32_t n = 1 + (b ? b->n : 0);
+  if (!b) return write_first(conn);
+  uint32_t n = 1 + b->n;
   uint32_t at = 0; /* slices that are written */
   int wrote = 0;
   while (at < n) {
@@ -516,6 +531,7 @@ static void drop_input(struct conn *conn) {
 
 bool conn_may_go_on(struct conn *conn) {
   struct worker *w = conn->worker;
+  turn_look_back(&w->turn, uv_now(&w->loop)); /* the first portion of a read began after the poll */
   if (turn_charge(&w->turn, &conn->share)) return true;
   metric_add(&w->metrics.turns_cut, 1);
   return false;
@@ -632,7 +648,6 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
       conn_feed_kept(conn);
     return;
   }
-  turn_look_back(&w->turn, uv_now(&w->loop));
   size_t used = feed(conn, data, (size_t)n);
   if (used < (size_t)n && conn->state == CONN_OPEN) keep_input(conn, data + used, (size_t)n - used);
   after_feed(conn);

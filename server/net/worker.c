@@ -65,7 +65,7 @@ void worker_feed_later(struct worker *w, struct conn *conn) {
  * little waits for them too. */
 static void feed_unpaused(struct worker *w) {
   struct conn *conn = w->unpaused, **end = w->unpaused_end;
-  uint64_t began = conn ? turn_clock() : 0;
+  uint64_t began = turn_clock();
   w->unpaused = NULL;
   w->unpaused_end = &w->unpaused;
   while (conn) {
@@ -100,7 +100,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   turn_begin(&w->turn, w->activity);
   if (w->turn.is_late) flush_all(w); /* answers to others do not wait for it */
   if (w->events.turn && w->events.turn(w->owner)) w->is_hurried = true;
-  feed_unpaused(w);
+  if (w->unpaused) feed_unpaused(w);
   if (w->events.turned) w->events.turned(w->owner);
   flush_all(w);
   end_turn(w);

@@ -184,11 +184,24 @@ static void a_dot_stands_for_all_below(void **state) {
   }
 }
 
+/* RFC 3986: reg-name, without the comma. */
+static void each_byte_may_stand_in_a_name_or_not(void **state) {
+  (void)state;
+  for (int c = 0; c < 256; c++) {
+    const char text[] = {'h', (char)c, 'h'};
+    bool is_alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    bool is_good = is_alnum || (c && strchr("-._~!$&'()*+;=", c));
+    struct authority at;
+    if (authority_parse(text, sizeof text, &at) != is_good) fail_msg("byte %d", c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_text_is_a_host_and_a_port_or_nothing),
       cmocka_unit_test(only_this_machine_is_loopback),
       cmocka_unit_test(a_dot_stands_for_all_below),
+      cmocka_unit_test(each_byte_may_stand_in_a_name_or_not),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
