@@ -50,7 +50,7 @@ static void fire_due(struct deadlines *ds, uint64_t now) {
     struct deadline *d = ds->heap[1].d;
     if (d->due <= now && d->missed && d->missed != ds->missed + 1) {
       uint32_t missed = ds->missed + 1 - d->missed;
-      d->missed = ds->missed + 1;
+      d->missed = 0; /* once: a worker that is always late must not put it off for ever */
       d->due = now + (missed < MOST_MISSED_MS ? missed : MOST_MISSED_MS);
     }
     if (d->due > now) {

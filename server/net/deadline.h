@@ -20,9 +20,9 @@ struct deadline;
 typedef void deadline_fn(struct deadline *d);
 
 struct deadline {
-  uint64_t due;      /* milliseconds of deadlines_now() */
-  uint32_t place;    /* in the heap, from 1; 0: not set */
-  uint32_t missed;   /* of deadline_await: what was missed when it was set, and 1; 0: plain */
+  uint64_t due;    /* milliseconds of deadlines_now() */
+  uint32_t place;  /* in the heap, from 1; 0: not set */
+  uint32_t missed; /* of deadline_await: what was missed when it was set, and 1; 0: as it stands */
   deadline_fn *fire; /* called once, after the deadline was unset; may set it again */
 };
 
@@ -49,7 +49,8 @@ uint64_t deadlines_now(const struct deadlines *ds);
 /* Sets or moves. due 0 or in the past fires on the next turn. */
 void deadline_set(struct deadlines *ds, struct deadline *d, uint64_t due);
 /* The same, for what waits for something from outside: when the process did not run for a while (it
- * was stopped, its machine was, code ran on) the deadline comes later, as nobody has listened. */
+ * was stopped, its machine was, code ran on) the deadline comes later, as nobody has listened.
+ * Once, by 10 s at most: a worker that is late again and again still keeps it. */
 void deadline_await(struct deadlines *ds, struct deadline *d, uint64_t due);
 /* Harmless when not set. */
 void deadline_unset(struct deadlines *ds, struct deadline *d);

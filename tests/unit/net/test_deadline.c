@@ -434,6 +434,22 @@ static void time_in_which_nobody_listened_does_not_count(void **state) {
   deadline_unset(&ds, &awaited.deadline);
 }
 
+static void who_is_always_late_keeps_a_deadline(void **state) {
+  (void)state;
+  struct timed t = timed();
+  unsigned n_late = 0;
+  deadline_await(&ds, &t.deadline, deadlines_now(&ds) + 1);
+  while (!t.fired && n_late < 5) {
+    uint32_t missed = ds.missed;
+    be_away(150);
+    while (ds.missed == missed) uv_run(&loop, UV_RUN_ONCE);
+    uv_run(&loop, UV_RUN_NOWAIT);
+    n_late++;
+  }
+  assert_int_equal(t.fired, 1);
+  assert_int_equal(n_late, 2);
+}
+
 static void a_little_late_is_not_away(void **state) {
   (void)state;
   struct timed t = timed();
@@ -473,6 +489,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(freezing_stops_the_loops_clock, start, stop),
       cmocka_unit_test_setup_teardown(what_is_due_fires_after_input_was_looked_for, start, stop),
       cmocka_unit_test_setup_teardown(time_in_which_nobody_listened_does_not_count, start, stop),
+      cmocka_unit_test_setup_teardown(who_is_always_late_keeps_a_deadline, start, stop),
       cmocka_unit_test_setup_teardown(a_little_late_is_not_away, start, stop),
       cmocka_unit_test_setup_teardown(only_a_frozen_clock_is_advanced, start, stop),
   };
