@@ -56,9 +56,12 @@ function M.accept(self, options)
     error("accept: subprotocol must be a token", 2)
   end
   local lines = headers.lines(options.headers)
+  if self._record.knows_users then
+    session.flush() -- may fail or wait: nothing is settled yet
+    if rawget(self, "_settled") then error("accept: this connection was accepted or rejected meanwhile", 2) end
+  end
   rawset(self, "_settled", true)
   if self._record.knows_users then
-    session.flush()
     lines = (lines or "") .. (session.take_lines(self) or "")
     subprotocol = subprotocol or M.users.subprotocol(self)
   end
@@ -127,9 +130,10 @@ end
 ---@param co? thread
 function M.connect_failed(record, conn, err, co)
   local self = ended[conn]
-  if not (self and errors.is(err) and err.code == errors.codes.unavailable) then
+  local is_passing = errors.is(err) and err.code == errors.codes.unavailable
+  if not (self and is_passing) or rawget(self, "_settled") then -- who is in hears of no 503
     report.report(err, co, "connect", record.path, conn)
-  elseif not rawget(self, "_settled") then
+  else
     M.reject(self, 503, ("503 Service Unavailable: %s\n"):format(err.message), { ["Retry-After"] = "5" })
   end
 end

@@ -691,6 +691,36 @@ describe("a handshake", function()
     assert.same({ [2] = "ann" }, seen)
   end)
 
+  it("whose hook has changed the session is answered 503 when that cannot be saved", function()
+    local is_away = true
+    local test = with_users(function(C)
+      function C:connect()
+        self.session.a = 1
+        if is_away then core.store_save = function() return nil end end
+      end
+    end)
+    local save, faults = core.store_save, core.metrics().faults
+    local _, response = test:try_connect("/test")
+    core.store_save, is_away = save, false
+    assert.equal(503, response.status)
+    assert.equal("5", response.headers["retry-after"])
+    has("session store", response.body)
+    assert.equal(faults, core.metrics().faults)
+    assert.equal(1, visits.new(test):connect():call("get", "a"))
+  end)
+
+  it("whose hook fails for lack of the store after accept has that reported", function()
+    local test = with_users(function(C, perigee)
+      function C:connect()
+        self:accept()
+        error(perigee.error { code = -32006 })
+      end
+    end)
+    local faults = core.metrics().faults
+    visits.new(test):connect()
+    assert.equal(faults + 1, core.metrics().faults)
+  end)
+
   it("whose hook fails for another reason is answered 500, and that is one", function()
     local test = app(function(C)
       function C.connect() error("broken") end
