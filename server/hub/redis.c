@@ -235,21 +235,20 @@ static void log_error(struct redis *r, const struct reply *reply) {
   log_end(&l);
 }
 
-static bool starts_with(const struct reply *reply, const char *word) {
-  return strncmp(reply->text, word, strlen(word)) == 0;
+static bool starts_with(const char *text, const char *word) {
+  return strncmp(text, word, strlen(word)) == 0;
 }
 
-/* Redis is there, but does not want us: somebody has to change something. */
-static bool is_refusal(const struct reply *error) {
+bool redis_is_refusal(const char *error) {
   return starts_with(error, "NOAUTH") || starts_with(error, "WRONGPASS") ||
-         starts_with(error, "NOPERM") || strstr(error->text, "AUTH") ||
-         strstr(error->text, "DB index") || strstr(error->text, "invalid password");
+         starts_with(error, "NOPERM") || strstr(error, "AUTH") || strstr(error, "DB index") ||
+         strstr(error, "invalid password");
 }
 
 static void on_greeting(struct redis *r, struct reply *reply) {
   if (reply->type == REPLY_ERROR) {
     char why[300];
-    bool is_fatal = is_refusal(reply);
+    bool is_fatal = redis_is_refusal(reply->text);
     snprintf(why, sizeof why, "%s", reply->text);
     reply_free(reply);
     lose(r, why, is_fatal);

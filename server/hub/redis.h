@@ -33,6 +33,10 @@ struct redis_url {
 bool redis_url_parse(const char *text, struct redis_url *out, const char **why);
 void redis_url_free(struct redis_url *url);
 
+/* Does this error reply say that Redis is there, but does not want us? Then somebody has to change
+ * something; any other (LOADING, BUSY, MASTERDOWN) may have passed by the next attempt. */
+bool redis_is_refusal(const char *error);
+
 struct redis;
 
 struct redis_events {

@@ -100,7 +100,7 @@ static redisReply *ask(struct keeper *k, int n, const char **words, const size_t
                        char **error) {
   redisReply *reply = redisCommandArgv(k->link, n, words, lens);
   if (reply && reply->type != REDIS_REPLY_ERROR) return reply;
-  k->is_refused = reply != NULL;
+  k->is_refused = reply && redis_is_refusal(reply->str);
   *error = mem_strdup(reply ? reply->str : k->link->errstr);
   if (reply) freeReplyObject(reply);
   return NULL;

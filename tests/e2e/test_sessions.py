@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -587,6 +588,18 @@ def test_a_redis_that_is_away_fails_the_call_and_nothing_else(serve, redis):
     assert bob.call("get", "a") == 3
 
 
+def answer_all(listener, reply):
+    """Answers whatever comes, on one connection after the other, until the listener is shut down."""
+    try:
+        while True:
+            with listener.accept()[0] as connection:
+                connection.settimeout(20)
+                while connection.recv(4096):
+                    connection.sendall(reply)
+    except OSError:
+        pass
+
+
 def test_a_redis_that_refuses_is_named_at_start(tmp_path, redis):
     redis.command("CONFIG", "SET", "requirepass", "secret-password")
     message = start_fails(tmp_path, "--sessions", redis.url)
@@ -594,6 +607,24 @@ def test_a_redis_that_refuses_is_named_at_start(tmp_path, redis):
     wrong = redis.url.replace("//", "//:not-this-one@")
     message = start_fails(tmp_path, "--sessions", wrong)
     assert "check user, password" in message and "not-this-one" not in message
+
+
+@pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "BUSY a script", "MASTERDOWN x"])
+def test_a_redis_that_is_not_ready_yet_is_asked_again(serve, redis, error):
+    """An error reply that is no refusal ends neither the start nor the look for another address."""
+    host, _, port = redis.url.split("//")[1].partition(":")
+    redis.kill()
+    with socket.create_server((host, int(port))) as busy:
+        busy.settimeout(20)
+        threading.Thread(target=answer_all, args=(busy, f"-{error}\r\n".encode()), daemon=True).start()
+        server = serve(["visits"], "--sessions", redis.url)
+        assert error.split()[0] in server.wait_log("sessions cannot be kept.*")[0]
+        assert Visitor(server).ask("set", "a", 1)["error"]["code"] == -32006
+        busy.shutdown(socket.SHUT_RDWR)
+    redis.start()
+    bob = Visitor(server)
+    bob.call("set", "a", 3)
+    assert bob.call("get", "a") == 3
 
 
 def test_handshakes_find_their_sessions_beside_a_redis_layer(serve, redis):
