@@ -13,10 +13,8 @@
 /* RFC 3986's unreserved and sub-delims, without the comma: a proxy that joins two fields of one
  * name writes it. */
 static bool is_name_char(char c) {
-  static const uint64_t set[2] = {0x2bff6fd200000000,
-                                  0x47fffffe87fffffe}; /* a bit for each of ASCII */
-  unsigned at = (unsigned char)c;
-  return at < 128 && set[at / 64] >> at % 64 & 1;
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '-' || (c && c != ':' && strchr("_~!$&'()*+;=", c));
 }
 
 static bool is_hex(char c) {
