@@ -59,12 +59,10 @@ function M.accept(self, options)
   if self._record.knows_users then
     session.flush() -- may fail or wait: nothing is settled yet
     if rawget(self, "_settled") then error("accept: this connection was accepted or rejected meanwhile", 2) end
-  end
-  rawset(self, "_settled", true)
-  if self._record.knows_users then
     lines = (lines or "") .. (session.take_lines(self) or "")
     subprotocol = subprotocol or M.users.subprotocol(self)
   end
+  rawset(self, "_settled", true)
   local conn = self._conn
   core.touch(conn)
   if not core.accept(conn, subprotocol, lines) then return false end
@@ -131,7 +129,7 @@ end
 function M.connect_failed(record, conn, err, co)
   local self = ended[conn]
   local is_passing = errors.is(err) and err.code == errors.codes.unavailable
-  if not (self and is_passing) or rawget(self, "_settled") then -- who is in hears of no 503
+  if not (self and is_passing) or rawget(self, "_settled") then -- too late for a 503
     report.report(err, co, "connect", record.path, conn)
   else
     M.reject(self, 503, ("503 Service Unavailable: %s\n"):format(err.message), { ["Retry-After"] = "5" })

@@ -709,6 +709,26 @@ describe("a handshake", function()
     assert.equal(1, visits.new(test):connect():call("get", "a"))
   end)
 
+  it("that is rejected while accept saves the session stays rejected, and accept is an error", function()
+    local save = core.store_save
+    local test = with_users(function(C)
+      function C:connect()
+        self.session.a = 1
+        core.store_save = function(...)
+          core.store_save = save
+          self:reject(403)
+          return save(...)
+        end
+        self:accept()
+      end
+    end)
+    local faults = core.metrics().faults
+    local _, response = test:try_connect("/test")
+    core.store_save = save
+    assert.equal(403, response.status)
+    assert.equal(faults + 1, core.metrics().faults)
+  end)
+
   it("whose hook fails for lack of the store after accept has that reported", function()
     local test = with_users(function(C, perigee)
       function C:connect()
