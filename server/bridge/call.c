@@ -433,7 +433,7 @@ static int call_body(lua_State *L) {
   struct call *c = call_of(t);
   struct envelope e;
   enum { MT = 1 };
-  int n_args = 7;
+  int n_args = 7; /* record, conn, task, bits, and what envelope_push pushes: method, params, id */
   envelope_read(&e, c->text, c->text_len, &h->scratch);
   c->bits |= e.bits;
   c->id = e.id.at;
