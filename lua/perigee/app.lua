@@ -156,7 +156,7 @@ end
 
 --- An error in a file that is being loaded, with the lines around it.
 local function load_error(message)
-  local file, line = report.position(message)
+  local file, line = report.place(message)
   local excerpt = file and line and report.excerpt(file, line)
   return excerpt and message .. "\n" .. excerpt or message
 end
@@ -169,7 +169,7 @@ local function compile(app, path, text)
   local name = chunk_name(path)
   app.sources[name] = source.text(text)
   local fn, err = source.load(text, "@" .. name, app.env)
-  if not fn then error(load_error(report.position(err) and err or ("%s: %s"):format(path, err)), 0) end
+  if not fn then error(load_error(report.place(err) and err or ("%s: %s"):format(path, err)), 0) end
   return fn
 end
 
@@ -327,7 +327,7 @@ local function explain(app, err)
   end
   local text = report.text(err)
   if text:find("\n", 1, true) then return text end -- a module's, explained already
-  if report.position(text) and not report.is_own(text) then return load_error(text) end
+  if report.place(text) and not report.is_own(text) then return load_error(text) end
   local what = text:match("^[^\n:]+:%d+: (.*)$") or text
   local file, line = report.app_line(nil, 3)
   if file then return load_error(("%s:%d: %s"):format(file, line, what)) end
@@ -364,7 +364,7 @@ end
 function M.load(place)
   local app = new_app(place)
   if place.declare then
-    app.env = {}
+    app.env, app.sources[app.file] = {}, source.text(read_file(app, app.file) or "")
     run(app, place.declare, perigee.for_app(app))
     return app
   end

@@ -118,7 +118,7 @@ end
 ---@param level? string
 function Checking:add_message(message, kind, level)
   local first, rest = message:match("^([^\n]*)\n?(.*)$")
-  local file, line = report.position(first)
+  local file, line = report.place(first)
   if file then
     first = first:match("^%s*[^\n:]+:%d+:%s*(.*)$")
   else
@@ -216,7 +216,7 @@ function Checking:routes(apps)
   local ok, message = pcall(app.routes, apps)
   if ok then return end
   message = report.text(message)
-  local place = not report.position(message) and message:match("(%S+%.lua:%d+)$")
+  local place = not report.place(message) and message:match("(%S+%.lua:%d+)$")
   self:add_message(place and place .. ": " .. message or message, "load")
 end
 

@@ -161,7 +161,7 @@ local function say_fault(fault, event, fields)
   for _, one in ipairs(fault.locals or {}) do
     add(("    %s = %s"):format(paint("dim", one.name), plain(one.value)))
   end
-  for line in (fault.traceback:match("\nstack traceback:(.*)$") or ""):gmatch("[^\n]+") do
+  for line in ((fault.stack or ""):match("^stack traceback:(.*)$") or ""):gmatch("[^\n]+") do
     line = plain(line):gsub("^%s+", "    ")
     if not line:find("%(%.%.%.tail calls%.%.%.%)") then add(paint("dim", line)) end
   end

@@ -15,11 +15,11 @@ function M.new_id()
   return ("%s-%d.%d"):format(run, core.worker, count)
 end
 
---- File and line an error text or a traceback begins with.
+--- File and line that a text begins with, whoever wrote it: for texts that no client has a hand in.
 ---@param text string
 ---@return string? file
 ---@return integer? line
-function M.position(text)
+function M.place(text)
   local file, line = text:match("^%s*([^\n:]+%.lua):(%d+):")
   return file, tonumber(line)
 end
@@ -70,6 +70,51 @@ function M.excerpt(file, line, around)
   return table.concat(out, "\n")
 end
 
+--- What the server's own files begin with: "perigee/", or a folder given as PERIGEE_LUA.
+local own = debug.getinfo(1, "S").short_src:match("^(.*)report%.lua$")
+
+--- Files of modules that anything on the machine can require, by name; false: it is none of a file's.
+---@type table<string, string|false>
+local paths = {}
+
+---@param file string as Lua shows it: long names without their beginning
+---@return boolean
+local function is_module(file)
+  local part = file:sub(1, #own) == own and file:sub(#own + 1, -5):gsub("/init$", ""):gsub("/", ".")
+  if part and package.loaded["perigee." .. part] ~= nil then return true end
+  for name in pairs(package.loaded) do
+    if paths[name] == nil then paths[name] = package.searchpath(name, package.path) or false end
+    local path = paths[name]
+    if path and (path == file or #path > 59 and "..." .. path:sub(-56) == file) then return true end
+  end
+  return false
+end
+
+--- File and line of code that runs here, if an error text begins with them. Texts of clients can look as if
+--- they did: what is no file of an app's, of a module's or of the server's is a part of the text.
+---@param text string
+---@return string? file
+---@return integer? line
+function M.position(text)
+  local file, line = M.place(text)
+  if file and (source(file) or is_module(file)) then return file, line end
+end
+
+--- Is this what error("text") in an app became? Then the text as it was given. Coroutines in between,
+--- and code that catches an error and raises it again, put positions in front.
+---@param err any
+---@return string?
+function M.raised_text(err)
+  local rest = type(err) == "string" and err or nil
+  while rest do
+    local text = core.raised(rest)
+    -- a text that begins with a position is a fault that was caught and raised again
+    if text and not M.position(text) then return text end
+    local after = rest:match("^[^\n:]+:%d+: ()")
+    rest = after and rest:sub(after)
+  end
+end
+
 --- The text of an error value of any type; never raises.
 ---@param err any
 ---@return string
@@ -79,9 +124,6 @@ function M.text(err)
   if ok and type(text) == "string" then return text end
   return ("an error value of type %s that cannot be turned into text"):format(type(err))
 end
-
---- What the server's own files begin with: "perigee/", or a folder given as PERIGEE_LUA.
-local own = debug.getinfo(1, "S").short_src:match("^(.*)report%.lua$")
 
 --- Does this line of a traceback, or this error, begin with one of the server's own files?
 ---@param text string
@@ -164,14 +206,13 @@ end
 --- Traceback of a coroutine that died, which is then closed.
 ---@param co thread
 ---@param err any
----@param message string
 ---@return string
-local function bury(co, err, message)
+local function bury(co, err)
   local seen = witnessed[co]
   local closing = seen and seen.closing or {}
   local trace = seen and seen.trace or debug.traceback(co)
   if not seen then close(co, err, closing) end
-  trace = trim(message .. "\n" .. trace)
+  trace = trim(trace)
   for _, text in ipairs(closing) do
     trace = trace .. "\nand then, while closing its variables: " .. text
   end
@@ -240,7 +281,8 @@ M.takes_locals = false
 ---@field line? integer
 ---@field raised_at? string the line of the app that ran: no text of a client's names it, as one can file and line
 ---@field excerpt? string
----@field traceback string
+---@field traceback string the message, and the stack below it
+---@field stack? string
 ---@field locals? { name: string, value: string }[]
 
 --- Collects what is known of an error that escaped from app code.
@@ -253,9 +295,9 @@ function M.fault(err, co)
   local seen = co and witnessed[co]
   local app_file, app_line
   if seen then app_file, app_line = seen.file, seen.line else app_file, app_line = M.app_line(co, 2) end
-  if app_file and file and M.is_own(message) then file, line = app_file, app_line end
+  if app_file and (not file or M.is_own(message)) then file, line = app_file, app_line end
   local locals = seen and seen.locals or co and not seen and M.takes_locals and locals_of(co) or nil
-  local trace = co and bury(co, err, message) or message
+  local stack = co and bury(co, err) or nil
   return {
     locals = locals,
     id = M.new_id(),
@@ -264,7 +306,8 @@ function M.fault(err, co)
     line = line,
     raised_at = app_file and ("%s:%d"):format(app_file, app_line) or nil,
     excerpt = file and line and M.excerpt(file, line) or nil,
-    traceback = trace,
+    stack = stack,
+    traceback = stack and message .. "\n" .. stack or message,
   }
 end
 
@@ -328,8 +371,7 @@ function M.witness(err, is_closing)
   end
   seen = { err = err, closing = {} }
   witnessed[co] = seen
-  local text = type(err) == "string" and core.raised(err)
-  if text and not M.position(text) or errors.is(err) then return end
+  if M.raised_text(err) or errors.is(err) then return end
   seen.trace = debug.traceback("", 2):sub(2)
   seen.file, seen.line = M.app_line(nil, 1)
   if M.takes_locals then seen.locals = locals_of() end
@@ -348,7 +390,7 @@ end
 ---@param err any
 ---@return boolean
 local function is_end(err)
-  return type(err) == "table" and rawget(err, "is_end") == true
+  return errors.is(err) and rawget(err, "is_end") == true -- a client's table can say so, too
 end
 
 --- M.fault as a message handler; nil for a task's end.

@@ -264,21 +264,6 @@ function M.call(record, conn, task, method, values, id, bits, detail)
   return call_slowly(record, conn, task, method, values, id, bits, detail)
 end
 
---- Is this what error("text") in an app became? Then the text as it was given. Coroutines in between,
---- and code that catches an error and raises it again, put positions in front.
----@param err any
----@return string?
-local function raised_text(err)
-  local rest = type(err) == "string" and err or nil
-  while rest do
-    local text = core.raised(rest)
-    -- a text that begins with a place is a fault that was caught and raised again
-    if text and not report.position(text) then return text end
-    local after = rest:match("^[^\n:]+:%d+: ()")
-    rest = after and rest:sub(after)
-  end
-end
-
 --- What a caller is told of an error that escaped from its call: closes the coroutine, logs a fault,
 --- tells who wants to know.
 ---@param record perigee.Record
@@ -289,7 +274,7 @@ end
 function M.explain(record, task, err, co)
   local ctx = call.ctx_of(task)
   record = call.record_of(task, record)
-  local text, raised = raised_text(err), err
+  local text, raised = report.raised_text(err), err
   if text then err = errors.from(text) end
   if errors.is(err) then
     if co then report.close(co, raised) end

@@ -101,9 +101,20 @@ function M.all(fns)
   return results
 end
 
+--- A module of an app's that failed on a thread: its code is the app's, though nothing has loaded it here.
+---@param owner { sources: table<string, string>? }
+---@param path string of its file, without ".lua" or "/init.lua"
+---@param err any
+local function note_module(owner, path, err)
+  local file = type(err) == "string" and report.place(err)
+  if owner.sources and (file == path .. ".lua" or file == path .. "/init.lua") then
+    owner.sources[file] = owner.sources[file] or ""
+  end
+end
+
 --- Runs a function of one of the app's modules on a thread, in a Lua state of its own, and waits for
 --- it: for what would hold everybody up. Only plain values cross; an error is raised here.
----@param owner { name: string, dir: string? }
+---@param owner { name: string, dir: string?, sources: table<string, string>? }
 ---@param module string "chat.thumbnails"
 ---@param name string of a function in the table that the module returns
 ---@param ... any
@@ -122,6 +133,7 @@ function M.blocking(owner, module, name, ...)
   core.park(nil, wait)
   local function settle(ok, ...)
     if ok then return ... end
+    note_module(owner, folder .. "/" .. module:gsub("%.", "/"), ...)
     error((...), 0)
   end
   return settle(job())

@@ -176,7 +176,7 @@ describe("the console", function()
     report.show({
       id = "E1", message = "first\nsecond \27", excerpt = "  1 | a\n> 2 | b\n",
       locals = { { name = "x", value = "1\27" } },
-      traceback = "m\nstack traceback:\n\t[C]: in f\n\t(...tail calls...)\n\tb.lua:2: in g",
+      stack = "stack traceback:\n\t[C]: in f\n\t(...tail calls...)\n\tb.lua:2: in g",
     }, "call failed", { path = "/chat", method = "say", suppressed = 3 })
     assert.equal([[
 TIME  call failed /chat say  E1  and 3 more like it before
@@ -190,5 +190,12 @@ TIME  call failed /chat say  E1  and 3 more like it before
 ]], told())
     report.show({ id = "E2", message = "m", traceback = "m" }, "signal failed", { signal = "layer_up" })
     assert.equal("TIME  signal failed layer_up  E2\n  m\n", told())
+    local message = "m\nstack traceback:\n\ta.lua:1: of a client's"
+    report.show({
+      id = "E3", message = message, stack = "stack traceback:\n\tb.lua:2: in g",
+      traceback = message .. "\nstack traceback:\n\tb.lua:2: in g",
+    }, "call failed", {})
+    assert.equal("TIME  call failed  E3\n  m\n  stack traceback:\n  \ta.lua:1: of a client's\n    b.lua:2: in g\n",
+      told())
   end)
 end)

@@ -2,6 +2,7 @@
 local core = require("perigee.core")
 local errors = require("perigee.errors")
 local rig = require("tests.spec.support.rig")
+local testing = require("perigee.testing")
 
 local APPLICATION, INTERNAL = -32000, -32603
 
@@ -95,6 +96,21 @@ describe("errors", function()
         local ok, err = pcall(coroutine.wrap(function() error("again") end))
         pcall(error, "something else")
         error(err)]])
+    end)
+
+    it("with words of a client's that look like a place, or like a place and something raised before", function()
+      for _, words in ipairs {
+        "a.lua:1: x", "x.lua:12: y.lua:3: z", "perigee/nothing.lua:1: x", "/usr/share/lua/5.4/nothing.lua:1: x",
+        "string.lua:1: x", "[string \"x\"]:1: x", "  a.lua:1:", "...nowhere/a.lua:7: x", "a.lua:1: before",
+      } do
+        for _, body in ipairs {
+          "pcall(error, 'before', 0) error((...))", "error((...), 0)", "local ok, err = pcall(error, (...)) error(err)",
+          "coroutine.wrap(error)((...))",
+        } do
+          assert.same(application(words), error_of(body, words))
+          rig.no_errors(app)
+        end
+      end
     end)
 
     it("through perigee.all, which raises the first of several", function()
@@ -228,6 +244,50 @@ describe("errors", function()
       fault("local ok, err = pcall(function() local t; return t.x end) error(err)", "attempt to index a nil value")
     end)
 
+    it("stays one when a module of the app's, the machine's or the server's raised it, or a thread", function()
+      local folder = rig.folder {
+        ["test/init.lua"] = [[
+          local perigee = require "perigee"
+          local C = perigee.consumer {}
+          local work = require "test.work"
+          local calls = {
+            module = work.fail,
+            machine = function() require("luassert.assert").unknown() end,
+            server = function() perigee.sleep("x") end,
+            thread = function() perigee.blocking("test.slow", "fail") end,
+            inner = function() perigee.blocking("test.deep", "fail") end,
+          }
+          C:rpc_method("m", function(_, what)
+            local ok, err = pcall(calls[what])
+            error(err)
+          end)
+          return C]],
+        ["test/work.lua"] = "return { fail = function() local t; return t.x end }",
+        ["test/slow.lua"] = "return { fail = function() local t; return t.x end }",
+        ["test/deep/init.lua"] = "return { fail = function() local t; return t.x end }",
+      }
+      for _, what in ipairs { "module", "machine", "server", "thread", "inner" } do
+        app = testing.app(folder .. "/test")
+        client = app:connect("/test")
+        rig.refused(INTERNAL, client, "m", what)
+        rig.the_error(app)
+      end
+    end)
+
+    it("names no place that only words of a client's name", function()
+      for words, line in pairs { ["a.lua:1: x"] = 3, ["perigee/errors.lua:1: x"] = 3, ["no place"] = 3 } do
+        local is_dev = core.is_dev
+        core.is_dev = true
+        local ok, err = pcall(error_of,
+          "local words = ...\n  error(setmetatable({}, { __tostring = function() return words end }))", words)
+        core.is_dev = is_dev
+        assert(ok, err)
+        assert.same({ INTERNAL, words }, { err.code, err.data.dev.message })
+        rig.has("test.lua", err.data.dev.file)
+        assert.equal(line, err.data.dev.line)
+      end
+    end)
+
     it("is not mistaken for a text that the app raised before", function()
       fault([[
         pcall(error, "nil value (local 't')", 0)
@@ -252,6 +312,18 @@ describe("errors", function()
       local _, two = client:try("m")
       assert.not_equal(one.data.error_id, two.data.error_id)
       assert.equal(2, #app:logged("handler failed"))
+    end)
+
+    it("is one in a hook, too, when it is a client's table that says it was none", function()
+      app = rig.source([[
+        function C:receive(data) error(require("cjson").decode(data)) end
+        C:rpc_method("later", function(ctx, value) ctx:spawn(function() error(value) end) end)]])
+      client = app:connect("/test")
+      client:send('"no": {"is_end":true}')
+      client:send('{"is_end":true,"code":-32800,"message":"x"}')
+      client:try("later", { is_end = true })
+      rig.settle()
+      assert.equal(2, #rig.errors(app))
     end)
 
     it("of a notification is logged, not answered", function()
