@@ -18,7 +18,8 @@
 #include <string.h>
 
 enum {
-  SPARE_MAX = 64, /* parsers kept per worker */
+  SPARE_MAX = 64,     /* parsers kept per worker */
+  COPIED_BODY = 1024, /* as long a body goes into its head's slice: cheaper than to queue two */
 };
 
 struct http_conn {
@@ -108,10 +109,10 @@ static bool keeps_alive(const struct conn *conn, const struct http_answer *answe
          !conn->has_ended && !conn->worker->is_draining;
 }
 
-static void send_head(struct conn *conn, const struct http_answer *answer, int64_t length,
-                      bool is_keep_alive) {
+/* Leaves the builder open behind the head. */
+static void write_head(struct conn *conn, const struct http_answer *answer, int64_t length,
+                       bool is_keep_alive) {
   struct worker *w = conn->worker;
-  struct slice head;
   struct http_response response = {
       .status = answer->status,
       .date = worker_date(w),
@@ -125,18 +126,26 @@ static void send_head(struct conn *conn, const struct http_answer *answer, int64
   };
   builder_begin(&w->out);
   http_write_head(&w->out, &response);
-  builder_commit(&w->out, &head);
-  conn_send(conn, head);
+}
+
+static void send_written(struct conn *conn) {
+  struct slice written;
+  builder_commit(&conn->worker->out, &written);
+  conn_send(conn, written);
 }
 
 void http_answer(struct conn *conn, const struct http_answer *answer, struct slice body) {
   if (conn->state != CONN_OPEN) return;
   bool is_keep_alive = keeps_alive(conn, answer);
   bool has_body = answer->status != 204 && answer->status != 304;
+  bool is_sent = has_body && body.len && conn->http->parser.request.method != HTTP_HEAD;
+  bool is_copied = is_sent && body.len <= COPIED_BODY;
   /* the head may start a new block and drop the builder's reference to the body's */
   buf_ref(body.buf);
-  send_head(conn, answer, has_body ? (int64_t)body.len : -1, is_keep_alive);
-  if (has_body && conn->http->parser.request.method != HTTP_HEAD) conn_send(conn, body);
+  write_head(conn, answer, has_body ? (int64_t)body.len : -1, is_keep_alive);
+  if (is_copied) builder_add(&conn->worker->out, slice_data(&body), body.len);
+  send_written(conn);
+  if (is_sent && !is_copied) conn_send(conn, body);
   buf_unref(body.buf);
   answered(conn, is_keep_alive);
 }
@@ -214,7 +223,8 @@ void http_answer_head(struct conn *conn, const struct http_answer *answer, uint6
   if (conn->state != CONN_OPEN) return;
   struct http_conn *h = conn->http;
   bool is_keep_alive = keeps_alive(conn, answer);
-  send_head(conn, answer, (int64_t)length, is_keep_alive);
+  write_head(conn, answer, (int64_t)length, is_keep_alive);
+  send_written(conn);
   h->state = STREAMING;
   h->parser.request.is_keep_alive = is_keep_alive;
   conn_watch(conn, conn->worker->limits->body_ms);

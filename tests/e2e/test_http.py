@@ -365,6 +365,19 @@ def test_pipelined_requests_of_all_kinds(everything):
             assert http.response().body == b"ok\n"
 
 
+def test_pipelined_answers_of_bodies_that_are_copied_and_that_are_not(everything):
+    """A body of up to 1 KiB leaves in one piece with its head."""
+    sizes = [1, 2000, *range(980, 993), 1, 1, 5000, 3]  # an answer is 36 bytes longer
+    with Http(everything) as http:
+        http.send(b"".join(post("/echo", call_text("echo", "a" * size, id=i % 10)) for i, size in enumerate(sizes)))
+        lengths = []
+        for i, size in enumerate(sizes):
+            response = http.response()
+            assert response.json() == {"jsonrpc": "2.0", "result": "a" * size, "id": i % 10}
+            lengths.append(int(response["Content-Length"]))
+    assert {1023, 1024, 1025} <= set(lengths)
+
+
 def test_many_pipelined_requests(serve):
     """They wait in the kernel, not in the server's memory."""
     server = serve(["echo"], lean=True)
