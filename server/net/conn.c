@@ -288,9 +288,8 @@ static void drop_too_long(struct conn *conn, uint32_t len) {
 
 /* Hands the kernel what it takes, once what is queued in one turn is too much: who reads must not
  * be taken for one who does not. */
-static bool fits(struct conn *conn, uint32_t len) {
+static bool make_room(struct conn *conn, uint32_t len) {
   uint32_t hard = conn->worker->limits->output_hard;
-  if (conn_pending(conn) + len <= hard) return true;
   if (conn->is_writing || !conn->first.len) return false;
   write_some(conn); /* should it fail, the flush finds out */
   return conn_pending(conn) + len <= hard;
@@ -308,7 +307,7 @@ bool conn_send(struct conn *conn, struct slice slice) {
     return false;
   }
   mark_dirty(conn);
-  if (!fits(conn, slice.len)) {
+  if (conn_pending(conn) + slice.len > w->limits->output_hard && !make_room(conn, slice.len)) {
     conn->is_doomed = true; /* not closed here: the caller may be in the middle of a group */
     metric_add(&w->metrics.sends_dropped, 1);
     return false;

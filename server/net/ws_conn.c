@@ -22,9 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Most frames need a head of four bytes or less; see ws_frame_end. */
-enum { HEAD_ROOM = 4 };
-
 struct ws_extra {
   struct slice *early; /* owned: frames for a connection that is not accepted yet */
   uint32_t n_early, early_bytes;
@@ -41,25 +38,19 @@ bool ws_is_open(const struct conn *conn) {
 
 /* ---- frames out ------------------------------------------------------------------------------ */
 
-void ws_frame_begin(struct builder *b) {
-  builder_begin(b);
-  builder_room(b, HEAD_ROOM);
-  b->end += HEAD_ROOM;
-}
-
 uint32_t ws_frame_len(const struct builder *b) {
-  return builder_len(b) - HEAD_ROOM;
+  return builder_len(b) - WS_HEAD_ROOM;
 }
 
 bool ws_frame_end(struct builder *b, enum ws_opcode opcode, struct slice *frame) {
   uint32_t len = ws_frame_len(b);
   unsigned head = ws_head_len(len);
-  if (head > HEAD_ROOM) builder_room(b, head - HEAD_ROOM);
+  if (head > WS_HEAD_ROOM) builder_room(b, head - WS_HEAD_ROOM);
   uint8_t *at = builder_data(b);
   /* Slices that touch leave in one piece, so there is no gap in front of a short head: moving
    * under 126 bytes is cheaper than a second entry in the write, and moving 64 KiB is noise. */
-  if (head != HEAD_ROOM && !b->is_failed) {
-    memmove(at + head, at + HEAD_ROOM, len);
+  if (head != WS_HEAD_ROOM && !b->is_failed) {
+    memmove(at + head, at + WS_HEAD_ROOM, len);
     b->end = b->start + head + len;
   }
   ws_write_head(at, opcode, len);

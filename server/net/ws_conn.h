@@ -34,8 +34,14 @@ void ws_forget(struct conn *conn);
 /* Queues a frame whose head and payload lie in one slice, as ws_frame_end made it. */
 bool ws_send_frame(struct conn *conn, struct slice frame);
 
+enum { WS_HEAD_ROOM = 4 }; /* in front of a payload: most frames need no more; see ws_frame_end */
+
 /* Starts a frame in a builder: leaves room for its head. Write the payload, then ws_frame_end. */
-void ws_frame_begin(struct builder *b);
+static inline void ws_frame_begin(struct builder *b) {
+  builder_begin(b);
+  builder_room(b, WS_HEAD_ROOM);
+  b->end += WS_HEAD_ROOM;
+}
 /* Writes the head and ends the message. False when the payload grew over all bounds. */
 bool ws_frame_end(struct builder *b, enum ws_opcode opcode, struct slice *frame);
 
