@@ -31,6 +31,7 @@ enum {
                          read */
   BUSY_PART = 4,      /* those of all may hold this part: then long messages are refused */
   LONG_BYTES = 16 * 1024,
+  BRACKETS = 2,       /* around the answers of a batch */
   ON_PEER_FACTOR = 4, /* calls that wait for the client may be this many times the limit */
   DETAIL = ENV_MALFORMED | ENV_OVER_LIMIT | ENV_OUT_OF_RANGE | ENV_RESULT | ENV_ERROR,
 };
@@ -47,7 +48,7 @@ struct batch {
   struct envelope_span *members; /* owned; point into text */
   struct envelope_span *answers; /* owned, and what they point at: malloc'd or NULL */
   uint32_t n, begun, ended;
-  size_t bytes; /* of its answers so far */
+  size_t bytes; /* of its answers so far, each with the comma behind it */
   size_t held;  /* bytes of text and answers, counted */
   bool is_http;
   bool is_pumping; /* members may end while another is being begun */
@@ -177,15 +178,21 @@ static bool write_answer(lua_State *L, struct builder *b, const struct call *c,
   return is_written;
 }
 
+/* Bytes that the frame in progress will have, its head included. */
+static size_t frame_bytes(const struct builder *b) {
+  size_t n = ws_frame_len(b);
+  return n + ws_head_len(n);
+}
+
 /* Holds the answer in progress against output_hard. False when it could not be sent: it is thrown
  * away, and w says why. */
 static bool fits_output(struct host *h, struct builder *b, const struct call *c,
                         struct json_writer *w) {
   const struct conn_limits *limits = &h->settings->conn;
   bool is_frame = !(c->bits & ENV_HTTP) && !c->batch;
-  size_t n = is_frame ? ws_frame_len(b) : builder_len(b);
+  size_t n = is_frame ? frame_bytes(b) : builder_len(b);
   size_t most = is_frame ? limits->output_hard : conn_answer_max(limits);
-  if (is_frame) n += ws_head_len(n);
+  if (c->batch) n += BRACKETS;
   bool is_alone = !b->is_failed && n <= most;
   if (is_alone && (!c->batch || c->batch->bytes + n <= most)) return true;
   builder_abort(b);
@@ -646,7 +653,8 @@ static void batch_answer(struct batch *b) {
     return;
   }
   builder_byte(out, ']');
-  if (builder_len(out) > h->settings->conn.output_hard) { /* tens of thousands of short answers */
+  size_t bytes = b->is_http ? builder_len(out) : frame_bytes(out);
+  if (bytes > h->settings->conn.output_hard) { /* tens of thousands of short answers */
     builder_abort(out);
     b->is_http ? builder_begin(out) : ws_frame_begin(out);
     envelope_open(out, ENV_ERROR_2);

@@ -1,4 +1,6 @@
 """What is longer than output_hard is an error of who made it: no connection ends, nobody is called slow."""
+import json
+
 import pytest
 
 from server import Server, apps_folder
@@ -29,7 +31,7 @@ return { A, B }
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     apps = apps_folder(tmp_path_factory.mktemp("output") / "apps", files={"out/init.lua": APP})
-    with Server(apps, "--output-soft", "64KiB", "--output-hard", str(HARD)) as one:
+    with Server(apps, "--output-soft", "64KiB", "--output-hard", str(HARD), "--max-batch", "1000") as one:
         yield one
         assert one.metrics()["slow_readers"] == 0
         assert not one.log_lines("slow reader")
@@ -94,15 +96,55 @@ def batch(server, is_http, *lengths):
 def test_batch_that_adds_up(server, is_http):
     """The members that fit are answered, the others get an error each."""
     each = ANSWER // 2 - length_of(1)
-    fits = batch(server, is_http, each, each - 1)  # and a comma
-    assert [len(one["result"]) for one in fits] == [each, each - 1]
-    one_over = batch(server, is_http, each, each)
+    for below in (4, 3):  # the brackets and a comma
+        fits = batch(server, is_http, each, each - below)
+        assert [len(one["result"]) for one in fits] == [each, each - below]
+    one_over = batch(server, is_http, each, each - 2)
     assert len(one_over[0]["result"]) == each
     assert one_over[1]["error"]["code"] == -32603 and one_over[1]["error"]["data"]["error_id"]
     server.wait_log("result cannot be sent.*with the other answers of its batch longer than output_hard")
     many = batch(server, is_http, *[ANSWER // 10] * 30)
     assert [("result" in one) for one in many] == [True] * 9 + [False] * 21
     assert [one["id"] for one in many] == list(range(30))
+
+
+def test_batch_of_one(server):
+    most = ANSWER - length_of(1) - len("[]")
+    for n in (most - 1, most):
+        assert [len(one["result"]) for one in batch(server, True, n)] == [n]
+    assert batch(server, True, most + 1)[0]["error"]["code"] == -32603
+
+
+def last_word(id):
+    return '{"jsonrpc":"2.0","error":{"code":-32603,"message":"Internal error"},"id":%s}' % json.dumps(id)
+
+
+@pytest.mark.parametrize("is_http", [False, True])
+def test_batch_whose_errors_add_up(server, is_http):
+    """No longer than output_hard, with the head of its frame: it arrives as it is. Over that there is one error for all."""
+    ids = ["i" * 250] * 201
+    first = ANSWER - len(last_word(ids[0]))  # leaves no room for an error with its cause
+    head = 0 if is_http else 10
+    room = HARD - head - len("[]") - first - sum(len(",") + len(last_word(id)) for id in ids) - len(",") - len(last_word(""))
+
+    def ask(last):
+        members = [call_text("result", first - length_of(0), id=0)]
+        members += [call_text("result", HARD, id=id) for id in [*ids, "e" * last]]
+        text = "[%s]" % ",".join(members)
+        if is_http:
+            with Http(server) as http:
+                return http.ask(post("/out", text)).body
+        with WebSocket(server, "/out") as ws:
+            ws.send(frame(TEXT, text))
+            answer = ws.receive_frame().payload
+            assert ws.call("ping") == "pong"
+            return answer
+    assert 1 < room < 250
+    for last in (room - 1, room):
+        answer = ask(last)
+        assert len(answer) == HARD - head - room + last
+        assert json.loads(answer)[-1] == json.loads(last_word("e" * last))
+    assert json.loads(ask(room + 1)) == {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": "Internal error"}}
 
 
 @pytest.mark.parametrize("method", ["notify", "send", "ask", "group", "channel"])
