@@ -30,7 +30,9 @@ struct deadlines {
   uv_timer_t timer;
   uv_check_t after_poll;       /* runs when something is due */
   uv_idle_t no_sleep;          /* as well */
-  uint32_t missed;             /* milliseconds in which the loop should have looked and did not */
+  uint32_t missed;             /* milliseconds in which the loop should have looked and did not;
+                                  under lasting load no more than half of the time and one turn */
+  uint64_t counts_from;        /* of what is missed until then nothing is counted */
   struct deadline_entry *heap; /* from index 1 */
   uint32_t n, cap;
   uint64_t armed; /* when the timer fires, 0: not running */

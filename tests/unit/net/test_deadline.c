@@ -380,10 +380,19 @@ static void only_a_frozen_clock_is_advanced(void **state) {
 /* ---- after a pause of the process -------------------------------------------------------------
  */
 
-/* As if the loop had been away: its timer should have fired so long ago. */
+/* As if the loop had been away: whatever it remembers is so much longer ago. */
 static void be_away(uint64_t ms) {
   assert_true(ds.armed > 0);
   ds.armed -= ms;
+  ds.counts_from -= ms < ds.counts_from ? ms : ds.counts_from;
+}
+
+/* A turn that takes so long, with a timer that is due at its beginning. */
+static void take_long(uint64_t ms) {
+  struct timed t = timed();
+  deadline_set(&ds, &t.deadline, deadlines_now(&ds) + 1);
+  be_away(ms);
+  while (!t.fired) uv_run(&loop, UV_RUN_ONCE);
 }
 
 static bool was_read; /* before the deadline fired */
@@ -434,20 +443,38 @@ static void time_in_which_nobody_listened_does_not_count(void **state) {
   deadline_unset(&ds, &awaited.deadline);
 }
 
-static void who_is_always_late_keeps_a_deadline(void **state) {
+static void what_was_missed_is_given_back_once_to_a_wait(void **state) {
   (void)state;
   struct timed t = timed();
-  unsigned n_late = 0;
   deadline_await(&ds, &t.deadline, deadlines_now(&ds) + 1);
-  while (!t.fired && n_late < 5) {
-    uint32_t missed = ds.missed;
-    be_away(150);
-    while (ds.missed == missed) uv_run(&loop, UV_RUN_ONCE);
-    uv_run(&loop, UV_RUN_NOWAIT);
-    n_late++;
-  }
-  assert_int_equal(t.fired, 1);
-  assert_int_equal(n_late, 2);
+  take_long(150);
+  assert_int_equal(t.fired, 0);
+  assert_in_range(ds.missed, 150, 5000);
+  uint64_t due = t.deadline.due;
+  uint32_t missed = ds.missed;
+  ds.counts_from = 0;
+  take_long(150);
+  assert_true(ds.missed > missed);
+  while (!t.fired) uv_run(&loop, UV_RUN_ONCE);
+  assert_int_equal(t.deadline.due, due);
+}
+
+/* Else a peer that sends a byte now and then would have all the time that others make it. */
+static void under_lasting_load_half_of_the_time_is_missed_at_most(void **state) {
+  (void)state;
+  enum { TURNS = 40, MS = 200 };
+  uint64_t began = deadlines_now(&ds);
+  for (unsigned i = 0; i < TURNS; i++) take_long(MS);
+  uint64_t took = TURNS * MS + (deadlines_now(&ds) - began);
+  assert_in_range(ds.missed, 1, took / 2 + MS);
+  uint32_t missed = ds.missed;
+  take_long(60000); /* and now it was away */
+  assert_in_range(ds.missed - missed, 60000 - 2 * MS, 65000);
+  missed = ds.missed;
+  take_long(30000); /* a second time, so soon */
+  assert_int_equal(ds.missed, missed);
+  take_long(60000);
+  assert_in_range(ds.missed - missed, 20000, 65000);
 }
 
 static void a_little_late_is_not_away(void **state) {
@@ -464,6 +491,16 @@ static void a_little_late_is_not_away(void **state) {
   assert_in_range(ds.missed, 100, 5000);
   assert_int_equal(again.fired, 0);
   deadline_unset(&ds, &again.deadline);
+}
+
+static void the_past_was_not_missed(void **state) {
+  (void)state;
+  struct timed zero = timed(), past = timed();
+  deadline_set(&ds, &zero.deadline, 0);
+  while (!zero.fired) uv_run(&loop, UV_RUN_ONCE);
+  deadline_set(&ds, &past.deadline, deadlines_now(&ds) - 500);
+  while (!past.fired) uv_run(&loop, UV_RUN_ONCE);
+  assert_int_equal(ds.missed, 0);
 }
 
 int main(void) {
@@ -489,8 +526,11 @@ int main(void) {
       cmocka_unit_test_setup_teardown(freezing_stops_the_loops_clock, start, stop),
       cmocka_unit_test_setup_teardown(what_is_due_fires_after_input_was_looked_for, start, stop),
       cmocka_unit_test_setup_teardown(time_in_which_nobody_listened_does_not_count, start, stop),
-      cmocka_unit_test_setup_teardown(who_is_always_late_keeps_a_deadline, start, stop),
+      cmocka_unit_test_setup_teardown(what_was_missed_is_given_back_once_to_a_wait, start, stop),
+      cmocka_unit_test_setup_teardown(under_lasting_load_half_of_the_time_is_missed_at_most, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(a_little_late_is_not_away, start, stop),
+      cmocka_unit_test_setup_teardown(the_past_was_not_missed, start, stop),
       cmocka_unit_test_setup_teardown(only_a_frozen_clock_is_advanced, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
