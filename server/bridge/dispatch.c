@@ -677,30 +677,35 @@ static bool is_for_running(struct host *h, const uint8_t *data, size_t n) {
          memcmp(e.method.at, cancel, e.method.len) == 0;
 }
 
+static void list(struct conn_list *l, uint64_t id) {
+  if (l->n == l->cap) {
+    l->cap = l->cap ? l->cap * 2 : 16;
+    l->ids = mem_realloc(l->ids, l->cap * sizeof *l->ids);
+  }
+  l->ids[l->n++] = id;
+}
+
 /* Its queue is looked at in the next turn. */
 static void release(struct conn *conn) {
-  struct host *h = host_of_conn(conn);
   struct peer *p = peer_of(conn);
   if (p->is_released) return;
   p->is_released = true;
-  if (h->n_released == h->cap_released) {
-    h->cap_released = h->cap_released ? h->cap_released * 2 : 16;
-    h->released = mem_realloc(h->released, h->cap_released * sizeof *h->released);
-  }
-  h->released[h->n_released++] = conn_id(conn);
+  list(&host_of_conn(conn)->released, conn_id(conn));
 }
 
 /* What is left in its queue is for when others had their turn. */
 static void put_off(struct conn *conn) {
-  peer_of(conn)->is_put_off = true;
-  conn->worker->turn.has_late = true;
-  release(conn);
+  peer_of(conn)->is_released = true;
+  list(&host_of_conn(conn)->put_off, conn_id(conn));
 }
 
-/* Delivers what is queued until something has to wait, or the connection has had its share. */
+/* Delivers what is queued until something has to wait, or the connection has had its share: each
+ * message is charged to it, the last one as well. */
 static void deliver_queued(struct host *h, uint64_t id) {
+  struct turn *turn = &h->worker.turn;
   struct conn *conn;
-  while ((conn = worker_conn(&h->worker, id)) && ws_is_open(conn)) {
+  bool may_go_on = true;
+  while ((conn = worker_conn(&h->worker, id)) && ws_is_open(conn) && may_go_on) {
     struct peer *p = peer_of(conn);
     struct queued *q = p->queued;
     if (!q || peer_is_busy(p)) break;
@@ -710,34 +715,48 @@ static void deliver_queued(struct host *h, uint64_t id) {
     deliver(conn, q->is_binary, q->data, q->len);
     free(q);
     conn = worker_conn(&h->worker, id);
-    if (conn && peer_of(conn)->queued && !conn_may_go_on(conn)) {
-      put_off(conn);
-      break;
-    }
+    if (conn) may_go_on = turn_charge(turn, &conn->share);
   }
-  if (conn) call_weigh(conn);
+  if (!conn) return;
+  peer_of(conn)->is_released = false;
+  if (!may_go_on && peer_of(conn)->queued) {
+    metric_add(&h->worker.metrics.turns_cut, 1);
+    put_off(conn);
+  }
+  call_weigh(conn);
+}
+
+/* All of them together get no more of a turn than one connection does. Those that are left come
+ * before those that are listed meanwhile, or one that is listed again and again would keep the
+ * others waiting. */
+static void deliver_listed(struct host *h, struct conn_list *l) {
+  struct turn *turn = &h->worker.turn;
+  struct conn_list all = *l;
+  uint64_t began = turn_clock();
+  uint32_t i = 0;
+  *l = (struct conn_list){0};
+  for (turn->looked = began; i < all.n && turn->looked - began < turn->most; i++) {
+    struct conn *conn = worker_conn(&h->worker, all.ids[i]);
+    if (!conn) continue;
+    if (turn_is_over(turn, &conn->share))
+      put_off(conn);
+    else
+      deliver_queued(h, all.ids[i]);
+    turn_look(turn);
+  }
+  uint32_t left = all.n - i;
+  memmove(all.ids, all.ids + i, left * sizeof *all.ids);
+  all.n = left;
+  for (i = 0; i < l->n; i++) list(&all, l->ids[i]);
+  free(l->ids);
+  *l = all;
 }
 
 void dispatch_turn(struct host *h) {
-  const struct turn *turn = &h->worker.turn;
-  uint64_t *ids = h->released;
-  uint32_t n = h->n_released;
-  if (n == 0) return;
-  h->released = NULL;
-  h->n_released = h->cap_released = 0;
-  turn_look(&h->worker.turn);
-  for (uint32_t i = 0; i < n; i++) {
-    struct conn *conn = worker_conn(&h->worker, ids[i]);
-    if (!conn) continue;
-    struct peer *p = peer_of(conn);
-    bool must_wait = turn_is_over(turn, &conn->share) || (p->is_put_off && !turn->is_late);
-    p->is_released = p->is_put_off = false;
-    if (must_wait)
-      put_off(conn);
-    else
-      deliver_queued(h, ids[i]);
-  }
-  free(ids);
+  if (h->put_off.n && h->worker.turn.is_late) deliver_listed(h, &h->put_off);
+  if (h->released.n) deliver_listed(h, &h->released);
+  if (h->put_off.n) h->worker.turn.has_late = true;
+  if (h->released.n) worker_hurry(&h->worker);
 }
 
 void dispatch_released(struct conn *conn) {

@@ -320,7 +320,8 @@ bool host_close(struct host *h) {
   routes_free(h->routes);
   consumers_free(h);
   linspect_fini(h);
-  free(h->released);
+  free(h->released.ids);
+  free(h->put_off.ids);
   free(h->shared_value);
   return is_clean;
 }

@@ -50,6 +50,12 @@ struct host_entries {
   int http_late;      /* perigee.http.late */
 };
 
+/* Connections by id, in order. */
+struct conn_list {
+  uint64_t *ids; /* owned */
+  uint32_t n, cap;
+};
+
 struct host {
   struct worker worker;
   struct layer *layer; /* borrowed: all hosts share it */
@@ -80,9 +86,9 @@ struct host {
   struct batch *late_batches; /* owned: those that go on in the next turn (call.c) */
   struct batch **late_batches_end;
   uint32_t n_late_batches;
-  size_t held;        /* bytes that calls and batches in flight hold, by estimate (call.c) */
-  uint64_t *released; /* owned: strictly ordered connections that may go on */
-  uint32_t n_released, cap_released;
+  size_t held;               /* bytes that calls and batches in flight hold, by estimate (call.c) */
+  struct conn_list released; /* strictly ordered connections that may go on */
+  struct conn_list put_off;  /* the same that had had their share */
   uint32_t n_farewells; /* disconnect hooks and receivers of server_draining that have not ended */
   uint64_t test_task;   /* which runs tests; 0: none */
   uint64_t quiet_task;  /* a test's task that waits for quiet; 0: none */

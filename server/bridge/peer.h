@@ -37,8 +37,7 @@ struct peer {
   bool is_plain : 1;    /* the HTTP request in progress is for a handler of plain HTTP */
   bool has_origin : 1;  /* the HTTP request in progress has an Origin field */
   bool is_leaving : 1;  /* close with 1001 when the last call has ended */
-  bool is_released : 1; /* its queued messages are looked at in the next turn */
-  bool is_put_off : 1;  /* when it is for what was put off */
+  bool is_released : 1; /* its queued messages are being looked at, or will be in another turn */
 };
 
 static inline struct peer *peer_of(struct conn *conn) {

@@ -99,10 +99,12 @@ def timers(server):
     return ws
 
 
+def until_waits(server, n):
+    server.until(lambda _: call_http(server, "/fair", "waiting") >= n, f"{n} that wait for the gate")
+
+
 def gate(server, n):
-    end = time.monotonic() + PATIENCE
-    while call_http(server, "/fair", "waiting") < n:
-        assert time.monotonic() < end
+    until_waits(server, n)
     call_http(server, "/fair", "open")
 
 
@@ -123,6 +125,46 @@ def test_others_are_served_between_the_pieces(fair, ask):
         assert max(steps) <= BETWEEN, steps
     after = fair.metrics()
     assert after["turns_cut"] > before["turns_cut"]
+
+
+def strict(stack, server, *calls):
+    """A strictly ordered connection whose calls wait behind one that waits for the gate."""
+    ws = stack.enter_context(WebSocket(server, "/fair/strict"))
+    ws.send(frame(TEXT, notification("hold")) + b"".join(frame(TEXT, one) for one in calls))
+    return ws
+
+
+def test_many_in_order_get_a_share_together(fair):
+    """A piece each, and all come to their turn at once: others wait for one of them, not for all."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(PIECES):
+            strict(stack, fair, call_text("busy", PIECE_MS))
+        other = stack.enter_context(WebSocket(fair, "/fair"))
+        until_waits(fair, PIECES)
+        start = last = other.call("done")
+        other.call("open")
+        steps = []
+        end = time.monotonic() + PATIENCE
+        while last < start + PIECES:
+            assert time.monotonic() < end, f"{last - start} of {PIECES} were done"
+            now = other.call("done")
+            steps.append(now - last)
+            last = now
+        assert max(steps) <= BETWEEN, steps
+
+
+def test_nobody_pays_for_the_last_of_another(fair):
+    """It is not charged to who comes next: that one's short messages are not put off."""
+    with contextlib.ExitStack() as stack:
+        long = strict(stack, fair, call_text("busy", 10 * PIECE_MS, id="last"))
+        until_waits(fair, 1)
+        short = strict(stack, fair, *(call_text("ping", id=i) for i in range(20)))
+        until_waits(fair, 2)
+        before = fair.metrics()["turns_cut"]
+        call_http(fair, "/fair", "open")
+        assert long.answer("last") is None
+        assert [short.answer(i) for i in range(20)] == ["pong"] * 20
+        assert fair.metrics()["turns_cut"] == before
 
 
 def test_answers_of_a_batch_in_portions_are_whole(fair):

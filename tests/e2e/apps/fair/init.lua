@@ -32,6 +32,7 @@ local function declare(C)
   C:rpc_method("done", function() return done end)
   C:rpc_method("ping", function() return "pong" end)
   C:rpc_method("hold", function(_, _) wait_for_gate() end)
+  C:rpc_notification("hold", function() wait_for_gate() end)
   C:rpc_method("waiting", function() return #gates end)
   C:rpc_method("open", function()
     local all = gates
