@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/dispatch.h"
+#include "bridge/held.h"
 #include "bridge/host.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
@@ -26,11 +27,6 @@
 
 enum {
   BATCH_AT_ONCE = 16, /* members of one batch that run at the same time */
-  VALUE_BYTES = 80,   /* a value of params takes in Lua: an empty table and its place */
-  HELD_PART = 16,     /* calls of one connection may hold this part of Lua's memory, then it is not
-                         read */
-  BUSY_PART = 4,      /* those of all may hold this part: then long messages are refused */
-  LONG_BYTES = 16 * 1024,
   BRACKETS = 2,       /* around the answers of a batch */
   ON_PEER_FACTOR = 4, /* calls that wait for the client may be this many times the limit */
   DETAIL = ENV_MALFORMED | ENV_OVER_LIMIT | ENV_OUT_OF_RANGE | ENV_RESULT | ENV_ERROR,
@@ -66,7 +62,7 @@ struct call {
   uint32_t id_len;
   uint32_t bits; /* ENV_HTTP, ENV_BATCH, then all of the envelope */
   uint32_t member;
-  uint32_t weight;     /* bytes that it holds while it waits, by estimate */
+  size_t weight;       /* bytes that it holds while it waits, by estimate */
   const char *refusal; /* why there is no message to read: static word for rpc.refuse */
   const char *refusal_text;
   lua_Integer refusal_number;
@@ -78,28 +74,9 @@ _Static_assert(sizeof(struct call) <= TASK_DATA, "a call fits into its task");
 static const struct task_kind kind;
 static void batch_end_member(struct batch *b);
 
-/* ---- what calls in flight hold --------------------------------------------------------------- */
-
-static void hold(struct host *h, uint64_t id, size_t bytes) {
-  struct conn *conn = worker_conn(&h->worker, id);
-  h->held += bytes;
-  if (conn) peer_of(conn)->held += bytes;
-}
-
 static void batch_hold(struct batch *b, size_t bytes) {
   b->held += bytes;
-  hold(b->host, b->conn, bytes);
-}
-
-static void let_go(struct host *h, uint64_t id, size_t bytes) {
-  struct conn *conn = worker_conn(&h->worker, id);
-  h->held -= bytes;
-  if (conn) peer_of(conn)->held -= bytes;
-}
-
-/* One more long message would not find the memory, or take it from the calls that are in flight. */
-static bool is_busy(const struct host *h) {
-  return h->held > h->settings->lua_memory / BUSY_PART;
+  held_add(b->host, b->conn, bytes);
 }
 
 static struct call *call_of(struct task *t) {
@@ -426,6 +403,10 @@ static int called(lua_State *L, int status, lua_KContext ctx) {
 static int receive_instead(lua_State *L, struct task *t) {
   struct call *c = call_of(t);
   c->is_answered = true;
+  if (held_refuses(t->host, c->text_len)) {
+    dispatch_turn_away(worker_conn(&t->host->worker, c->conn));
+    return 0;
+  }
   lua_rawgeti(L, LUA_REGISTRYINDEX, t->host->entries.receive);
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
   lua_pushinteger(L, (lua_Integer)c->conn);
@@ -453,8 +434,7 @@ static int call_body(lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->consumer->record);
   lua_pushinteger(L, (lua_Integer)c->conn);
   lua_pushinteger(L, (lua_Integer)task_id(t));
-  if (c->text_len > LONG_BYTES && is_busy(h) && c->bits & ENV_METHOD) {
-    metric_add(&h->worker.metrics.calls_refused, 1);
+  if (c->bits & ENV_METHOD && held_refuses_json(h, c->text, c->text_len)) {
     c->bits |= ENV_BUSY;
     e.params.len = 0;
   }
@@ -509,7 +489,7 @@ void call_weigh(struct conn *conn) {
   uint32_t busy = held > p->on_peer ? held - p->on_peer : 0;
   uint64_t factor = p->on_peer ? ON_PEER_FACTOR : 1;
   if (busy >= most || held >= most * factor || p->queued_bytes > c->ws.message * factor ||
-      (p->held && p->held > host_of_conn(conn)->settings->lua_memory / HELD_PART * factor)) {
+      held_is_full(conn, factor)) {
     if (!(conn->pauses & PAUSE_CALLS)) metric_add(&conn->worker->metrics.call_pauses, 1);
     conn_pause(conn, PAUSE_CALLS);
   } else {
@@ -528,9 +508,8 @@ void call_on_peer(struct conn *conn, int change) {
 static void call_waits(struct task *t) {
   struct call *c = call_of(t);
   if (c->text) {
-    uint32_t values = c->text_len > 1000 ? json_count(c->text, c->text_len) : 0;
-    c->weight = (uint32_t)c->text_len + values * VALUE_BYTES;
-    hold(t->host, c->conn, c->weight);
+    c->weight = held_weight(c->text, c->text_len);
+    held_add(t->host, c->conn, c->weight);
   }
   c->text = NULL;
   if (c->batch || c->id_len == 0) return;
@@ -560,7 +539,7 @@ static void call_released(struct task *t) {
   struct conn *conn = worker_conn(&t->host->worker, c->conn);
   free(c->id_copy);
   c->id_copy = NULL;
-  if (c->weight) let_go(t->host, c->conn, c->weight);
+  if (c->weight) held_drop(t->host, c->conn, c->weight);
   if (conn) {
     peer_of(conn)->calls--;
     dispatch_released(conn);
@@ -615,7 +594,7 @@ static void begin(struct host *h, struct conn *conn, const struct call *call, lu
 
 static void batch_free(struct batch *b) {
   struct conn *conn = worker_conn(&b->host->worker, b->conn);
-  let_go(b->host, b->conn, b->held);
+  held_drop(b->host, b->conn, b->held);
   if (conn) {
     peer_of(conn)->batches--;
     call_weigh(conn);
@@ -772,8 +751,7 @@ static void call_batch(struct host *h, struct conn *conn, const char *text, size
                        bool is_http) {
   struct consumer *consumer = peer_of(conn)->consumer;
   int most = (int)consumer->limits.batch;
-  if (n > LONG_BYTES && is_busy(h)) {
-    metric_add(&h->worker.metrics.calls_refused, 1);
+  if (held_refuses_json(h, text, n)) {
     refuse(h, conn, is_http, "busy", "", 0);
     return;
   }

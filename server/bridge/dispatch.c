@@ -16,6 +16,7 @@
 #include "bridge/call.h"
 #include "bridge/client.h"
 #include "bridge/cors.h"
+#include "bridge/held.h"
 #include "bridge/host.h"
 #include "bridge/linspect.h"
 #include "bridge/pages.h"
@@ -393,6 +394,7 @@ struct hook {
   uint64_t conn;
   const uint8_t *data; /* receive: borrowed until the body has run */
   size_t len;
+  size_t held; /* receive: bytes, counted */
   bool is_binary;
   unsigned code; /* disconnect */
   char *reason;  /* owned */
@@ -472,8 +474,15 @@ static int receive_body(lua_State *L) {
   return 0;
 }
 
+static void receive_waits(struct task *t) {
+  struct hook *hook = hook_of(t);
+  hook->held = hook->len;
+  held_add(t->host, hook->conn, hook->held);
+}
+
 static void receive_released(struct task *t) {
   hook_of(t)->consumer->users--;
+  held_drop(t->host, hook_of(t)->conn, hook_of(t)->held);
   struct conn *conn = worker_conn(&t->host->worker, hook_of(t)->conn);
   if (!conn) return;
   peer_of(conn)->calls--;
@@ -481,7 +490,7 @@ static void receive_released(struct task *t) {
 }
 
 static const struct task_kind receive_kind = {
-    .name = "receive", .has_client = true, .released = receive_released};
+    .name = "receive", .has_client = true, .waits = receive_waits, .released = receive_released};
 
 static int disconnect_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
@@ -591,9 +600,18 @@ const struct http_handler dispatch_http = {
 
 /* ---- WebSocket handler ----------------------------------------------------------------------- */
 
+void dispatch_turn_away(struct conn *conn) {
+  static const char why[] = "what is in flight holds too much memory";
+  if (conn) ws_close(conn, WS_TRY_AGAIN, why, sizeof why - 1);
+}
+
 static void begin_receive(struct host *h, struct conn *conn, bool is_binary, const uint8_t *data,
                           size_t n) {
   struct peer *p = peer_of(conn);
+  if (held_refuses(h, n)) {
+    dispatch_turn_away(conn);
+    return;
+  }
   struct task *t = task_begin(h, &receive_kind);
   uint64_t id = conn_id(conn);
   if (!t) {

@@ -20,6 +20,10 @@ extern const struct ws_handler dispatch_ws;
 /* One of a connection's calls has ended: go on with what waited for it. */
 void dispatch_released(struct conn *conn);
 
+/* Closes a WebSocket whose message has no answer that could say so: there is no memory for it now.
+ * NULL: it is gone. */
+void dispatch_turn_away(struct conn *conn);
+
 /* At each turn: messages of strictly ordered connections whose turn has come. */
 void dispatch_turn(struct host *h);
 

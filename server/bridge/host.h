@@ -86,7 +86,7 @@ struct host {
   struct batch *late_batches; /* owned: those that go on in the next turn (call.c) */
   struct batch **late_batches_end;
   uint32_t n_late_batches;
-  size_t held;               /* bytes that calls and batches in flight hold, by estimate (call.c) */
+  size_t held;               /* bytes that what is in flight holds, by estimate (held.c) */
   struct conn_list released; /* strictly ordered connections that may go on */
   struct conn_list put_off;  /* the same that had had their share */
   uint32_t n_farewells; /* disconnect hooks and receivers of server_draining that have not ended */

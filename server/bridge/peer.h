@@ -22,7 +22,7 @@ struct peer {
       *head; /* owned: "address port scheme host\r\n" and the raw head of a WebSocket's handshake */
   char *answer_lines;  /* owned: header lines for the answer in progress (cookies), or NULL */
   size_t queued_bytes; /* of the messages in queued */
-  size_t held;         /* bytes that calls and batches in flight hold, by estimate (call.c) */
+  size_t held;         /* bytes that what is in flight holds, by estimate (held.c) */
   uint32_t requests;   /* HTTP requests so far */
   uint32_t head_len;
   uint32_t calls;       /* in flight */

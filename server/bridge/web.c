@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bridge/dispatch.h"
+#include "bridge/held.h"
 #include "bridge/host.h"
 #include "bridge/peer.h"
 #include "bridge/routes.h"
@@ -27,6 +28,7 @@ struct web {
   const char *pattern; /* borrowed until the body has begun, as is data */
   const uint8_t *data;
   size_t len;
+  size_t held; /* bytes, counted */
   uint8_t method;
   bool is_answered;
   bool is_late; /* ran over its time and did not end */
@@ -164,12 +166,20 @@ static void web_gave_up(struct task *t) {
   send_last_word(t->host, web_of(t));
 }
 
+static void web_waits(struct task *t) {
+  struct web *web = web_of(t);
+  web->held = web->len;
+  held_add(t->host, web->conn, web->held);
+}
+
 static void web_released(struct task *t) {
   web_of(t)->consumer->users--;
+  held_drop(t->host, web_of(t)->conn, web_of(t)->held);
 }
 
 static const struct task_kind kind = {.name = "request",
                                       .has_client = true,
+                                      .waits = web_waits,
                                       .limit = web_limit,
                                       .failed = web_failed,
                                       .gave_up = web_gave_up,
@@ -181,6 +191,11 @@ void web_request(struct host *h, struct conn *conn, const struct http_request *r
   free(route.file);
   if (!is_good || !route.has_handler) { /* loaded anew while the body came */
     http_refuse(conn, 404, "404 Not Found\n");
+    return;
+  }
+  if (held_refuses(h, r->body_len)) {
+    http_refuse(conn, 503,
+                "503 Service Unavailable: what is in flight holds too much memory, try again\n");
     return;
   }
   struct task *t = task_begin(h, &kind);

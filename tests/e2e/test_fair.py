@@ -393,7 +393,7 @@ def test_long_messages_are_refused_while_memory_is_held(fair):
             ws.send_text(batch(call_text("length", long)))
             assert ws.receive_json()["error"]["code"] == -32006
             ws.send_text(notification("busy", long))  # has no answer
-            assert ws.call("length", "x" * 16000) == 16000
+            assert ws.call("length", "x" * 15000) == 15000
             ws.send_text('{"jsonrpc":"2.0","result":"%s","id":"nobodys"}' % long)  # an answer is none
             assert ws.call("ping") == "pong"
             with Http(fair) as http:
@@ -402,3 +402,95 @@ def test_long_messages_are_refused_while_memory_is_held(fair):
             fair.until(lambda _: call_http(fair, "/fair", "open") == 0 and call_http(fair, "/fair", "waiting") == 0)
             assert ws.call("length", long) == len(long)
     assert fair.metrics()["calls_refused"] >= before + 4
+
+
+HALF_A_MEGABYTE = b"x" * (512 * 1024)
+
+
+@contextlib.contextmanager
+def much_is_held(server, n):
+    """So many requests of plain HTTP of 512 KiB each wait for the gate."""
+    with contextlib.ExitStack() as stack:
+        holders = [stack.enter_context(Http(server)) for _ in range(n)]
+        for http in holders:
+            http.send(request("POST", "/fair/plain?hold=1", (("Content-Type", "text/plain"),), HALF_A_MEGABYTE))
+        until_waits(server, n)
+        yield
+        call_http(server, "/fair", "open")
+        for http in holders:
+            assert http.response("POST").body == b"524288"
+
+
+def text_of_weight(weight):
+    """A call of `length` that weighs so much: its bytes and 80 for each of its 6 values."""
+    bare = len(call_text("length", ""))
+    return call_text("length", "x" * (weight - bare - 6 * 80))
+
+
+def answer_to(ws, text):
+    ws.send_text(text)
+    answer = ws.receive_json()
+    return answer["error"]["code"] if "error" in answer else "answered"
+
+
+def test_what_weighs_much_is_refused_while_memory_is_held(fair):
+    """64 MiB: over a quarter held refuses what weighs over 16 KiB, over half what weighs over 1 KiB."""
+    with WebSocket(fair, "/fair") as ws:
+        empty = call_text("ping", *[[]] * 1000)  # 3 KB that weigh 83
+        before = fair.metrics()["calls_refused"]
+        with much_is_held(fair, 32):  # 16 MiB, no more
+            assert answer_to(ws, text_of_weight(16385)) == "answered"
+        with much_is_held(fair, 33):
+            assert [answer_to(ws, text_of_weight(n)) for n in (16383, 16384, 16385)] == ["answered", "answered", -32006]
+            assert answer_to(ws, empty) == -32006
+        assert fair.metrics()["calls_refused"] == before + 2
+        assert answer_to(ws, empty) == -32602  # it takes no parameters
+
+
+def test_little_is_answered_while_most_memory_is_held(fair):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(much_is_held(fair, 32))
+        before = fair.metrics()["calls_refused"]
+        for _ in range(20):  # 15 KiB each: up to half
+            ws = stack.enter_context(WebSocket(fair, "/fair"))
+            ws.send(b"".join(frame(TEXT, call_text("hold", "x" * 15000)) for _ in range(64)))
+        fair.until(lambda m: m["calls_refused"] > before, "the first that is refused")
+        with WebSocket(fair, "/fair") as ws:
+            assert [answer_to(ws, text_of_weight(n)) for n in (1023, 1024, 1025)] == ["answered", "answered", -32006]
+
+
+def test_what_has_no_answer_is_turned_away_while_memory_is_held(fair):
+    why = (1013, "what is in flight holds too much memory")
+    before = fair.metrics()["calls_refused"]
+    with much_is_held(fair, 33):
+        with WebSocket(fair, "/fair/raw") as ws:
+            ws.send_frame(TEXT, b"x" * 16385)
+            assert ws.closing_answer() == why
+        with WebSocket(fair, "/fair/both") as ws:  # what is no JSON goes to receive there
+            ws.send_text("x" * 16384)
+            assert ws.receive_frame().payload == b"received 16384"
+            ws.send_text("x" * 16385)
+            assert ws.closing_answer() == why
+        for n, status in ((16384, 200), (16385, 503)):
+            with Http(fair) as http:
+                assert http.ask(request("POST", "/fair/plain", (("Content-Type", "text/plain"),), b"x" * n)).status == status
+    assert fair.metrics()["calls_refused"] == before + 3
+
+
+def test_what_receive_holds_stops_the_reading(fair):
+    """A sixteenth, 4 MiB, as for calls: eight of 512 KiB are that, the ninth is the last that is read."""
+    before = fair.metrics()["call_pauses"]
+    with WebSocket(fair, "/fair/raw") as ws:
+        sender = threading.Thread(target=ws.socket.sendall, args=(frame(TEXT, HALF_A_MEGABYTE) * 12,), daemon=True)
+        sender.start()
+        fair.until(lambda m: m["call_pauses"] > before, "a pause")
+        for _ in range(10):
+            assert call_http(fair, "/fair", "waiting") == 9
+        received = 0
+        while received < 12:
+            call_http(fair, "/fair", "open")
+            ws.socket.settimeout(0.1)
+            with contextlib.suppress(AssertionError):
+                assert ws.receive_frame().payload == b"received"
+                received += 1
+        sender.join(PATIENCE)

@@ -52,6 +52,18 @@ local Fair = declare(perigee.consumer {})
 local Strict = declare(perigee.consumer { path = "/fair/strict", strict_ordering = true })
 
 local Raw = perigee.consumer { path = "/fair/raw", raw = true }
-Raw.receive = function(_, data) busy(tonumber(data)) end
+Raw.receive = function(self, data)
+  if #data < 10 then return busy(tonumber(data)) end
+  wait_for_gate()
+  self:send("received")
+end
 
-return { Fair, Strict, Raw }
+Fair:post("plain", function(ctx)
+  if ctx.query.hold then wait_for_gate() end
+  return tostring(#ctx.body)
+end)
+
+local Both = perigee.consumer { path = "/fair/both" }
+Both.receive = function(self, data) self:send("received " .. #data) end
+
+return { Fair, Strict, Raw, Both }
