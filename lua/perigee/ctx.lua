@@ -84,10 +84,11 @@ function Ctx:group_discard(name)
   return core.group_discard(self[CONN], name)
 end
 
---- Runs a function beside this handler.
+--- Runs a function beside this handler, and after it.
 ---@param fn function
 ---@param ... any
 function Ctx:spawn(fn, ...)
+  if self[BITS] & E.HTTP ~= 0 then lifecycle.keep(self.consumer) end
   getmetatable(self).spawn(fn, ...)
 end
 

@@ -107,6 +107,7 @@ end
 ---@param fn function
 ---@param ... any
 function Instance:spawn(fn, ...)
+  lifecycle.keep(self)
   local spawn = self._record.http_user and session.spawn or core.spawn
   spawn(fn, ...)
 end

@@ -44,6 +44,14 @@ function M.instance(record, conn, is_http)
   return self
 end
 
+--- Code that outlives the call it comes from knows the call's request all the same: who asked, and what.
+---@param self perigee.Instance
+function M.keep(self)
+  if self.transport ~= "http" or rawget(self, "_head") then return end
+  rawset(self, "_head", core.head(self._conn))
+  if self._record.knows_users then session.visitor(self) end
+end
+
 --- Answers the handshake with 101. From here on the instance belongs to an open connection.
 ---@param self perigee.Instance
 ---@param options? { subprotocol?: string, headers?: table<string, string> }

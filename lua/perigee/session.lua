@@ -42,7 +42,6 @@ local REMOVED <const> = {}
 ---@field conn integer? nil: found by its id, has no connection
 ---@field is_http boolean
 ---@field is_secure boolean
----@field number integer? of the HTTP request
 ---@field lines string? header lines for the handshake's answer
 ---@field user any over HTTP: what `auth` said
 ---@field is_open boolean? the handshake was answered
@@ -123,8 +122,7 @@ end
 
 -- ---- visitors -----------------------------------------------------------------------------------
 
---- Visitors of HTTP requests in progress, by connection. A connection's next request finds the
---- number of the one before and makes its own.
+--- Visitors of HTTP requests, by connection: the calls of a batch are one visitor's.
 ---@type table<integer, perigee.Visitor>
 local over_http = setmetatable({}, { __mode = "v" })
 
@@ -152,18 +150,27 @@ function M.visitor(instance)
   local visitor = rawget(instance, "_visitor")
   if visitor then return visitor end
   local conn, is_http = instance._conn, instance.transport == "http"
-  local number = is_http and core.request_number(conn) or nil
-  visitor = number and over_http[conn]
-  if not visitor or visitor.number ~= number then
+  visitor = is_http and over_http[conn]
+  if not visitor then
     local facts = facts_of(instance)
     local is_secure = facts ~= nil and (facts.scheme == "https" or facts.scheme == "wss")
-    visitor = { conn = conn, is_http = is_http, is_secure = is_secure, number = number }
+    visitor = { conn = conn, is_http = is_http, is_secure = is_secure }
     local given = facts and cookie.find(facts.headers.cookie, cookie_name(is_secure))
     if is_id(given) then visitor.id, visitor.given = given, given end
-    if number then over_http[conn] = visitor end
+    if is_http then over_http[conn] = visitor end
   end
   rawset(instance, "_visitor", visitor)
   return visitor
+end
+
+--- The client holds on to a cookie that is worth nothing, once there is an id that it does not get to know.
+---@param visitor perigee.Visitor
+---@param why string and what to do
+local function warn_of_lost_id(visitor, why)
+  if not visitor.id or visitor.given == visitor.id or visitor.is_warned then return end
+  visitor.is_warned = true
+  local event, fields = "a session's new id cannot reach its client: " .. why, { conn = ("%x"):format(visitor.conn) }
+  if report.is_due("warn", fields, event) then core.log("warn", event, fields) end
 end
 
 --- Sends the client the cookie of the id the visitor has now, when an answer is to come.
@@ -174,14 +181,15 @@ local function give_cookie(visitor, renew)
   local line = cookie.line(cookie_name(visitor.is_secure), visitor.id or "", visitor.id and ttl() or 0,
     visitor.is_secure, core.setting("session_same_site"))
   if visitor.is_http then
-    if core.answer_lines(visitor.conn, line) then visitor.given = visitor.id end
+    if core.answer_lines(visitor.conn, line) then
+      visitor.given = visitor.id
+    else
+      warn_of_lost_id(visitor, "its request is over; begin or rotate the session before the answer")
+    end
   elseif not visitor.is_open then
     visitor.lines, visitor.given = line, visitor.id
-  elseif visitor.id and not visitor.is_warned then
-    visitor.is_warned = true
-    local event, fields = "a session's new id cannot reach its client: an open WebSocket has no answer for the cookie; "
-      .. "sign in over HTTP POST", { conn = ("%x"):format(visitor.conn) }
-    if report.is_due("warn", fields, event) then core.log("warn", event, fields) end
+  else
+    warn_of_lost_id(visitor, "an open WebSocket has no answer for the cookie; sign in over HTTP POST")
   end
 end
 

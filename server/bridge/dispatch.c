@@ -294,7 +294,6 @@ static uint64_t on_head(struct conn *conn, const struct http_request *r) {
   struct route route;
   peer_of(conn)->consumer = NULL;
   peer_of(conn)->is_plain = false;
-  peer_of(conn)->requests++;
   drop_answer_lines(peer_of(conn));
   if (!access_names_us(conn, r)) {
     refuse_host(conn, r);
@@ -878,13 +877,6 @@ int l_answer_lines(lua_State *L) {
     if (n) peer_of(conn)->answer_lines = mem_strdup(lines);
   }
   lua_pushboolean(L, is_awaited);
-  return 1;
-}
-
-int l_request_number(lua_State *L) {
-  struct conn *conn = conn_arg(L, 1);
-  if (!conn) return 0;
-  lua_pushinteger(L, peer_of(conn)->requests);
   return 1;
 }
 

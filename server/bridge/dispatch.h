@@ -45,11 +45,8 @@ int l_reject(lua_State *L);
 /* answer_lines(conn, lines): header lines "Name: value\r\n" that go with the answer to the request
  * in progress, instead of those given before. False when there is none to come. */
 int l_answer_lines(lua_State *L);
-/* request_number(conn): counts the requests of a connection, so that two of them can be told apart;
- * nil when it is gone. */
-int l_request_number(lua_State *L);
 /* head(conn): "address port scheme host\r\n" and the raw request head, or nil when the connection
- * is gone. */
+ * or its request is over. */
 int l_head(lua_State *L);
 /* watch_conns(bool): Lua wants to see every connection open and close. */
 int l_watch_conns(lua_State *L);

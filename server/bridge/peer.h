@@ -23,7 +23,6 @@ struct peer {
   char *answer_lines;  /* owned: header lines for the answer in progress (cookies), or NULL */
   size_t queued_bytes; /* of the messages in queued */
   size_t held;         /* bytes that what is in flight holds, by estimate (held.c) */
-  uint32_t requests;   /* HTTP requests so far */
   uint32_t head_len;
   uint32_t calls;       /* in flight */
   uint32_t batches;     /* that are not answered yet, also while none of their calls is in flight */

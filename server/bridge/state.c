@@ -412,7 +412,6 @@ static const luaL_Reg core[] = {
     {"reject", l_reject},
     {"remote", l_remote},
     {"request", l_request},
-    {"request_number", l_request_number},
     {"retire", l_retire},
     {"running", l_running},
     {"same", l_same},

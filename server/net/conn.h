@@ -157,7 +157,9 @@ struct conn *conn_accept(struct worker *w, uv_stream_t *from);
  * use it; the descriptor is closed then. */
 struct conn *conn_adopt(struct worker *w, uv_os_sock_t fd);
 
-/* Unique within the worker, never used twice: a name that may be kept when the pointer may not. */
+/* Unique within the worker, never used twice: a name that may be kept when the pointer may not.
+ * Each request of an HTTP connection has its own: who comes late with one does not find the next
+ * request, which behind a proxy is another client's. A WebSocket keeps that of its handshake. */
 uint64_t conn_id(const struct conn *conn);
 
 /* The memory of the floor above, zero-filled at accept, worker.upper_size bytes. */

@@ -38,6 +38,7 @@ static const struct conn_protocol protocol;
 
 static struct http_conn *http_take(struct conn *conn) {
   struct worker *w = conn->worker;
+  if (!conn->is_fresh) worker_renew_conn(w, conn); /* see conn_id */
   struct http_conn *h = w->spare_http;
   if (h) {
     w->spare_http = h->next_spare;

@@ -248,15 +248,23 @@ static uint64_t state_of(const struct conn_slot *slot) {
   return atomic_load_explicit(&slot->state, memory_order_relaxed);
 }
 
+static void begin_generation(struct conn_slot *slot) {
+  atomic_store_explicit(&slot->state, (state_of(slot) | REACHABLE) + 1, memory_order_relaxed);
+}
+
 void worker_add_conn(struct worker *w, struct conn *conn) {
   if (w->free_slot == UINT32_MAX) add_chunk(w);
   struct conn_slot *slot = slot_at(w, w->free_slot);
   conn->slot = w->free_slot;
   w->free_slot = slot->next_free;
   slot->conn = conn;
-  atomic_store_explicit(&slot->state, (state_of(slot) | REACHABLE) + 1, memory_order_relaxed);
+  begin_generation(slot);
   w->n_conns++;
   metric_set(&w->metrics.connections, w->n_conns);
+}
+
+void worker_renew_conn(struct worker *w, const struct conn *conn) {
+  begin_generation(slot_at(w, conn->slot));
 }
 
 void worker_remove_conn(struct worker *w, struct conn *conn) {

@@ -133,6 +133,8 @@ void worker_feed_later(struct worker *w, struct conn *conn);
 
 /* For conn.c: the connection table, and the size of the shared read buffer. */
 void worker_add_conn(struct worker *w, struct conn *conn);
+/* A new id: what the old one was kept for is over. */
+void worker_renew_conn(struct worker *w, const struct conn *conn);
 void worker_remove_conn(struct worker *w, struct conn *conn);
 size_t worker_read_size(void);
 

@@ -188,6 +188,57 @@ def test_signing_in_makes_a_new_id(everything):
         assert spy.call("who") is None and spy.call("get", "cart") is None
 
 
+@pytest.mark.parametrize("by_app", [False, True], ids=["ctx:spawn", "perigee.spawn"])
+@pytest.mark.parametrize("what", ["set", "identify", "scope", "notify", "close", "group_add"])
+def test_what_outlives_its_request_keeps_to_its_own_visitor(serve, what, by_app):
+    """A proxy sends the requests of many visitors over one connection."""
+    server = serve(["visits"])
+    ann, bob, shared = Visitor(server), Visitor(server), Visitor(server)
+    ann.call("sign_in", "ann")
+    bob.call("sign_in", "bob")
+    operator = Visitor(server)
+    shared.cookie = ann.cookie
+    shared.call("later", what, by_app, headers={"X-Name": "ann"})
+    assert shared.set_cookie is None
+    until(lambda: operator.call("waits", "later"), "what goes on after the answer")
+    body = call_text("hold").encode()
+    shared.connection.request("POST", "/visits", body, {"Content-Type": "application/json", "Cookie": bob.cookie})
+    until(lambda: operator.call("waits", "hold"), "the next request")
+    operator.call("open", "later")
+    until(lambda: operator.call("waits", "done"), "the end of what went on")
+    operator.call("open", "hold")
+    response = shared.connection.getresponse()
+    answer = json.loads(response.read())
+    assert response.getheader("Set-Cookie") is None and answer["result"] is None
+    assert bob.call("who") == "bob" and bob.call("get", "mine") is None
+    assert operator.call("latecomers") == 0
+    if by_app:  # which knows nothing of the request
+        assert ann.call("who") == "ann" and ann.call("get", "mine") is None
+    elif what == "identify":
+        assert "its request is over" in server.wait_log("a session's new id cannot reach its client.*")[0]
+        assert ann.call("who") is None  # her session has got a new id, which nobody knows
+    else:
+        assert ann.call("get", "mine") == {"set": "late", "scope": "ann"}.get(what)
+
+
+@pytest.mark.parametrize("by_app", [False, True], ids=["ctx:spawn", "perigee.spawn"])
+@pytest.mark.parametrize("what", ["set", "identify", "notify", "close", "group_add"])
+def test_what_outlives_its_request_finds_no_websocket(serve, what, by_app):
+    """A proxy opens a visitor's WebSocket on the connection that had another's request."""
+    server = serve(["visits"])
+    operator, bob = Visitor(server), Visitor(server)
+    bob.call("sign_in", "bob")
+    before = post("/visits", call_text("later", what, by_app))
+    with WebSocket(server, "/visits", [("Cookie", bob.cookie)], before=before) as ws:
+        until(lambda: operator.call("waits", "later"), "what goes on after the answer")
+        operator.call("open", "later")
+        until(lambda: operator.call("waits", "done"), "the end of what went on")
+        assert ws.call("who") == "bob" and ws.call("get", "mine") is None
+        assert operator.call("latecomers") == 0
+        assert not ws.inbox
+    assert bob.call("who") == "bob" and bob.call("get", "mine") is None
+
+
 def test_users_are_told_and_closed(everything):
     ann, bob = Visitor(everything), Visitor(everything)
     ann.call("sign_in", "e2e-ann")

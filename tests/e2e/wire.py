@@ -301,10 +301,14 @@ def handshake(path, headers=(), host="127.0.0.1", key="dGhlIHNhbXBsZSBub25jZQ=="
 
 
 class WebSocket(Http):
-    """A WebSocket, opened. What follows `glued` in the same write comes right behind the handshake."""
+    """A WebSocket, opened. `glued` comes right behind the handshake in the same write; `before`, a request, goes
+    first on the connection."""
 
-    def __init__(self, server, path, headers=(), glued=b"", receive_buffer=None, **more):
+    def __init__(self, server, path, headers=(), glued=b"", before=None, receive_buffer=None, **more):
         super().__init__(server, receive_buffer)
+        if before:
+            self.send(before)
+            assert self.response().status == 200
         key = base64.b64encode(os.urandom(16)).decode()
         self.ids = itertools.count(1)
         self.inbox = collections.deque()  # notifications that came while something else was awaited

@@ -3,6 +3,7 @@
 --- what server/bridge/state.c registers by tests/rules/meta.
 ---
 --- Connections and tasks are plain integers that are never used twice: one that is gone finds nothing.
+--- Each HTTP request is a connection of its own.
 
 ---@class perigee.core
 local core = {}
@@ -164,7 +165,7 @@ function core.accept(conn, subprotocol, headers) end
 function core.reject(conn, status, body, headers) end
 
 --- A line with the client's address and port, scheme and host, as trusted proxies tell them; then the
---- request's head as it came.
+--- request's head as it came. Nil when the connection or its request is over.
 ---@param conn perigee.Conn
 ---@return string?
 function core.head(conn) end
@@ -371,11 +372,6 @@ function core.shared_delete(key) end
 ---@param lines string "Name: value\r\n", at most 800 bytes
 ---@return boolean
 function core.answer_lines(conn, lines) end
-
---- Counts the HTTP requests of a connection; nil when it is gone.
----@param conn perigee.Conn
----@return integer?
-function core.request_number(conn) end
 
 --- A setting as the operator gave it.
 ---@param name "sessions"|"session_cookie"|"session_same_site"|"session_ttl"|"state"|"secret"|"apps"

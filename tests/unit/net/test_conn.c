@@ -969,6 +969,41 @@ static void ids_are_not_used_twice(void **state) {
   assert_null(worker_conn(&w, UINT64_MAX));
 }
 
+static void each_request_has_an_id_of_its_own(void **state) {
+  (void)state;
+  uint64_t id = conn_id(served);
+  give_text(GET("/later"));
+  uint64_t first = answer_later;
+  assert_true(first == id); /* a connection's first request keeps its first id */
+  answer(worker_conn(&w, first), "late\n");
+  settle();
+  give_text("G"); /* the next one's first byte */
+  assert_null(worker_conn(&w, first));
+  give_text("ET /later HTTP/1.1\r\nHost: h\r\n\r\n");
+  uint64_t second = answer_later;
+  assert_int_not_equal(second, first);
+  assert_ptr_equal(worker_conn(&w, second), served);
+  give_text(GET("/later")); /* waits in the kernel, or here: it has not begun */
+  assert_ptr_equal(worker_conn(&w, second), served);
+  answer(worker_conn(&w, second), "late\n");
+  settle();
+  assert_int_not_equal(answer_later, second);
+  assert_null(worker_conn(&w, second));
+}
+
+static void a_websocket_keeps_its_handshakes_id(void **state) {
+  (void)state;
+  give_text(GET("/1"));
+  uint64_t first = conn_id(served);
+  input_len = 0;
+  open_ws();
+  uint64_t id = conn_id(served);
+  assert_int_not_equal(id, first);
+  give_frame(0x81, "a", 1);
+  give_frame(0x81, "b", 1);
+  assert_true(conn_id(served) == id);
+}
+
 static void frames_are_counted(void **state) {
   (void)state;
   struct builder b = {0};
@@ -1542,6 +1577,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_the_kernel_does_not_take_follows_in_order, start, stop),
       cmocka_unit_test_setup_teardown(nothing_is_sent_to_who_is_gone, start, stop),
       cmocka_unit_test_setup_teardown(ids_are_not_used_twice, start, stop),
+      cmocka_unit_test_setup_teardown(each_request_has_an_id_of_its_own, start, stop),
+      cmocka_unit_test_setup_teardown(a_websocket_keeps_its_handshakes_id, start, stop),
       cmocka_unit_test_setup_teardown(a_message_that_stands_still_has_its_time, start, stop),
       cmocka_unit_test_setup_teardown(a_message_that_drips_has_its_time, start, stop),
       cmocka_unit_test_setup_teardown(a_long_message_has_more_time, start, stop),

@@ -21,6 +21,41 @@ Visits:rpc_method("slowly", function(ctx, key, value, seconds)
   return true
 end)
 
+-- What goes on after the answer, and calls that wait: both until "open" names them.
+local gates = {}
+local function wait_at(gate)
+  perigee.await(function(done) gates[gate] = done end)
+end
+
+local late = {
+  set = function(ctx) ctx.session.mine = "late" end,
+  identify = function(ctx) ctx.consumer:identify("mallory") end,
+  scope = function(ctx) ctx.session.mine = ctx.scope.headers["x-name"] end,
+  notify = function(ctx) ctx:notify("told", { "late" }) end,
+  close = function(ctx) ctx:close() end,
+  group_add = function(ctx) ctx:group_add("latecomers") end,
+}
+
+Visits:rpc_method("later", function(ctx, what, by_app)
+  local spawn = by_app and perigee.spawn or function(fn) ctx:spawn(fn) end
+  spawn(function()
+    wait_at("later")
+    local _ <close> = setmetatable({}, { __close = function() gates.done = true end })
+    late[what](ctx)
+    if by_app then ctx.session:save() end
+  end)
+end)
+Visits:rpc_method("hold", function(ctx)
+  wait_at("hold")
+  return ctx.session.mine
+end)
+Visits:rpc_method("waits", function(_, gate) return gates[gate] ~= nil end)
+Visits:rpc_method("open", function(_, gate)
+  gates[gate](true)
+  gates[gate] = nil
+end)
+Visits:rpc_method("latecomers", function() return perigee.group("latecomers"):count() end)
+
 Visits:rpc_method("push", function(ctx, key, item)
   local list = ctx.session[key] or perigee.array {}
   list[#list + 1] = item
