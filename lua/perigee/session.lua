@@ -264,14 +264,27 @@ local function get(unit, key)
   return value
 end
 
---- A WebSocket that opened without its session has it now: it hears of its end, and belongs to its user.
+--- A WebSocket has read the session that its client names, and belongs to its user.
 ---@param unit perigee.Unit
 local function make_up(unit)
   local visitor = unit.visitor
   local tell = visitor.tell_user
   visitor.is_unread, visitor.tell_user = nil, nil
-  if visitor.id then core.group_add(visitor.conn, reserved.session(visitor.id)) end
   tell(get(unit, USER))
+end
+
+--- The store does not know the id. What a client sent is not adopted: an id must be known here.
+---@param visitor perigee.Visitor
+---@param id string
+local function doubt(visitor, id)
+  local conn, name = visitor.conn, reserved.session(id)
+  if visitor.is_unread then core.group_discard(conn, name) end -- it must not vouch for itself
+  if visitor.is_stored or conn and not is_held(id) then
+    move(visitor, nil)
+  elseif visitor.is_unread then
+    core.group_add(conn, name)
+  end
+  visitor.is_stored = false
 end
 
 --- Fills a unit from the store.
@@ -282,17 +295,28 @@ local function load(unit)
   if not id then return end
   local now, span = clock.wall(), ttl()
   local ok, fields, is_touched = ask(core.store_load, id, now, now + span, now + span - slack())
-  if ok then
-    unit.texts, unit.is_stored, visitor.is_stored = fields, true, true
-    if is_touched and visitor.id == id then give_cookie(visitor, true) end
-  elseif visitor.id ~= id then -- it got another meanwhile
+  if visitor.id ~= id then -- it got another meanwhile, or has ended
     load(unit)
+  elseif ok then
+    unit.texts, unit.is_stored, visitor.is_stored = fields, true, true
+    if is_touched then give_cookie(visitor, true) end
   else
-    -- what the client sent is not adopted: an id must be known here
-    if visitor.is_stored or visitor.conn and not is_held(id) then move(visitor, nil) end
-    visitor.is_stored = false
+    doubt(visitor, id)
   end
-  if visitor.is_unread then make_up(unit) end
+end
+
+--- Fills the first unit of a WebSocket whose client names a session. It joins those who hear of the session's
+--- end before it asks: what is read may be over when it comes.
+---@param unit perigee.Unit
+local function meet(unit)
+  local visitor, id = unit.visitor, unit.visitor.id
+  if id then core.group_add(visitor.conn, reserved.session(id)) end
+  local ok, err = pcall(load, unit)
+  if not ok then
+    if visitor.is_unread and visitor.id then core.group_discard(visitor.conn, reserved.session(visitor.id)) end
+    error(err, 0)
+  end
+  if visitor.is_unread then make_up(unit) end -- else another task has met it meanwhile
 end
 
 --- What the running task sees of a visitor's session.
@@ -311,7 +335,7 @@ local function unit_of(visitor)
     end
   end
   unit = { visitor = visitor, task = task, texts = {}, values = {}, bases = {} }
-  load(unit)
+  if visitor.is_unread then meet(unit) else load(unit) end
   if units then units[#units + 1] = unit else visitor.free = unit end
   last[visitor] = unit
   return unit

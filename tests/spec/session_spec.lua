@@ -672,6 +672,46 @@ describe("a handshake", function()
     assert.is_nil(visits.new(test, name .. "=" .. NEVER_GIVEN):call("get", "a"))
   end)
 
+  for _, how in ipairs { "destroy", "rotate" } do
+    for waits, when in pairs { [0] = "after", [3] = "before" } do
+      local name = "whose session is over (%s) once it was read, and that hears so %s it goes on, is nobody's"
+      it(name:format(how, when), function()
+        local api
+        local test = with_users(function(_, perigee) api = perigee end)
+        local ann = visits.new(test)
+        ann:call("sign_in", "ann")
+        local load = core.store_load
+        core.store_load = function(task, wait, id, ...)
+          core.store_load = load
+          local job = load(task, wait, id, ...)
+          return function()
+            local found = table.pack(job())
+            local session = api.session.find(id)
+            session[how](session)
+            for _ = 1, waits do api.sleep(0) end
+            return table.unpack(found, 1, found.n)
+          end
+        end
+        local socket = ann:connect()
+        core.store_load = load
+        rig.settle()
+        assert.equal(core.null, socket:call("who"))
+        visits.new(test):call("tell", "ann")
+        socket:expect_nothing()
+      end)
+    end
+  end
+
+  it("that could not ask vouches for no other with the id it brings", function()
+    local test = with_users()
+    local name = visits.new(test, test:connect("/test").response.headers["set-cookie"]).cookie:match("^[^=]+")
+    local forged = visits.new(test, name .. "=" .. NEVER_GIVEN)
+    without_store(function() forged:connect() end)
+    local given = visits.new(test, name .. "=" .. NEVER_GIVEN):connect().response.headers["set-cookie"]
+    assert.is_string(given)
+    lacks(NEVER_GIVEN, given)
+  end)
+
   it("whose hook needs the store is answered 503, which is no fault of the app's", function()
     local seen
     local test = with_users(function(C)
