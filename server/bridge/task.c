@@ -26,6 +26,17 @@ struct nested {
   struct nested *outer;
 };
 
+/* The signal's handler walks these at any moment. */
+static void nested_begin(struct host *h, struct nested *frame) {
+  atomic_signal_fence(memory_order_release);
+  h->tasks.nested = frame;
+}
+
+static void nested_end(struct host *h, const struct nested *frame) {
+  h->tasks.nested = frame->outer;
+  atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* Ready tasks of one connection (or of none) that has had its share of a turn. Kept by connection,
  * as looking through a hundred thousand of one's tasks in each turn would be work for nothing. */
 struct late {
@@ -39,10 +50,13 @@ static void make_ready(struct task *t, int n_args);
 
 /* ---- slices ---------------------------------------------------------------------------------- */
 
-/* Lua is about to run, or has stopped running. */
+/* Lua is about to run, or has stopped running. What the signal's handler reads was written before,
+ * and is changed afterwards only. */
 static void slice_border(struct host *h) {
   unsigned serial = atomic_load_explicit(&h->slice.serial, memory_order_relaxed);
+  atomic_signal_fence(memory_order_seq_cst);
   atomic_store_explicit(&h->slice.serial, serial + 1, memory_order_relaxed);
+  atomic_signal_fence(memory_order_seq_cst);
 }
 
 static void slice_begin(struct host *h) {
@@ -54,6 +68,13 @@ static void slice_end(struct host *h) {
   if (atomic_load_explicit(&h->slice.request, memory_order_relaxed) == SLICE_NONE) return;
   atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
   h->slice.grace = 0;
+  holder_forget(h);
+}
+
+/* A request has been dealt with, unless there is another meanwhile. */
+static void slice_answer(struct slice_watch *s, unsigned request) {
+  atomic_compare_exchange_strong_explicit(&s->request, &request, SLICE_NONE, memory_order_relaxed,
+                                          memory_order_relaxed);
 }
 
 static _Thread_local struct host *signalled_host;
@@ -64,7 +85,8 @@ enum { GRACE = 100000 };
 
 static void warn_slow(lua_State *L, struct host *h) {
   struct task *t = h->tasks.running;
-  atomic_store_explicit(&h->slice.request, SLICE_NONE, memory_order_relaxed);
+  unsigned serial = atomic_load_explicit(&h->slice.serial, memory_order_relaxed);
+  slice_answer(&h->slice, serial << 2 | SLICE_WARN);
   lua_sethook(L, NULL, 0, 0);
   metric_add(&h->worker.metrics.slices_warned, 1);
   luaL_checkstack(L, 3, NULL);
@@ -100,11 +122,13 @@ static void end_slice(lua_State *L, struct host *h) {
   lua_error(L);
 }
 
-/* Runs after the next instruction of code that has run for too long. */
+/* Runs after the next instruction of code that has run for too long, or when a C function that it
+ * was in returns. */
 static void on_slice_hook(lua_State *L, lua_Debug *ar) {
   struct host *h = host_of(L);
-  (void)ar;
-  switch (atomic_load_explicit(&h->slice.request, memory_order_relaxed)) {
+  holder_over(L, ar->event == LUA_HOOKRET);
+  if (ar->event == LUA_HOOKRET) return;
+  switch (slice_wanted(&h->slice)) {
   case SLICE_WARN: warn_slow(L, h); return;
   case SLICE_STOP: end_slice(L, h); return;
   default: lua_sethook(L, NULL, 0, 0); /* armed too late: that slice is over */
@@ -113,51 +137,30 @@ static void on_slice_hook(lua_State *L, lua_Debug *ar) {
 
 void task_slice_due(lua_State *L) {
   struct host *h = host_of(L);
-  if (atomic_load_explicit(&h->slice.request, memory_order_relaxed) == SLICE_WARN)
-    warn_slow(L, h);
-  else if (h->slice.grace)
-    h->slice.grace--;
-  else
-    end_slice(L, h);
-}
-
-static void copy_text(char *out, size_t size, const char *text) {
-  size_t n = text ? strnlen(text, size - 1) : 0;
-  if (n) memcpy(out, text, n);
-  out[n] = '\0';
-}
-
-/* Something does not come to an end, and no hook is reached: what is it, and where was it called?
- * Only reads what Lua keeps of its calls, which a function that runs does not change. */
-static void name_holder(struct host *h, lua_State *L) {
-  struct slice_held *held = &h->slice.held;
-  lua_Debug ar;
-  *held = (struct slice_held){0};
-  for (int level = 0; level < 20 && lua_getstack(L, level, &ar); level++) {
-    if (!lua_getinfo(L, level == 0 ? "nSl" : "Sl", &ar)) break;
-    if (level == 0 && *ar.what == 'C') copy_text(held->function, sizeof held->function, ar.name);
-    if (ar.currentline <= 0) continue;
-    copy_text(held->source, sizeof held->source, ar.short_src);
-    held->line = ar.currentline;
-    break;
+  unsigned request = atomic_load_explicit(&h->slice.request, memory_order_relaxed);
+  switch (slice_wanted(&h->slice)) {
+  case SLICE_WARN: warn_slow(L, h); return;
+  case SLICE_STOP:
+    if (h->slice.grace)
+      h->slice.grace--;
+    else
+      end_slice(L, h);
+    return;
+  default: slice_answer(&h->slice, request); /* made too late */
   }
-  metric_add(&h->worker.metrics.slices_held, 1);
-  int asked = HOLDER_ASKED; /* or the watchdog has waited long enough */
-  atomic_compare_exchange_strong(&h->slice.holder, &asked, HOLDER_NAMED);
 }
 
-/* On the worker's own thread, so nothing it looks at can change meanwhile. lua_sethook may be
- * called from a signal handler (the manual's words; lua.c does it on Ctrl-C). */
+/* On the worker's own thread, in the middle of whatever it does. lua_sethook may be called from a
+ * signal handler (the manual's words; lua.c does it on Ctrl-C); nothing else of Lua's may. */
 static void on_slice_signal(int signal) {
   struct host *h = signalled_host;
   (void)signal;
   if (!h || !(atomic_load_explicit(&h->slice.serial, memory_order_relaxed) & 1)) return;
   for (struct nested *n = h->tasks.nested; n; n = n->outer)
-    lua_sethook(n->co, on_slice_hook, LUA_MASKCOUNT, 1);
+    lua_sethook(n->co, on_slice_hook, LUA_MASKCOUNT | LUA_MASKRET, 1);
   lua_State *L = h->tasks.running ? h->tasks.running->co : h->L;
-  lua_sethook(L, on_slice_hook, LUA_MASKCOUNT, 1);
-  if (atomic_load_explicit(&h->slice.holder, memory_order_relaxed) == HOLDER_ASKED)
-    name_holder(h, h->tasks.nested ? h->tasks.nested->co : L);
+  lua_sethook(L, on_slice_hook, LUA_MASKCOUNT | LUA_MASKRET, 1);
+  holder_look(h);
 }
 
 enum { SLICE_SIGNAL = SIGURG }; /* ignored by default, so a stray one does no harm */
@@ -168,36 +171,12 @@ void slice_watch_begin(struct host *h) {
   sigaction(SLICE_SIGNAL, &action, NULL);
 }
 
-/* No hook and no look of a C function's own reaches it. */
-static void log_holder(struct host *h, uint64_t ran) {
-  struct slice_watch *s = &h->slice;
-  struct slice_held *held = &s->held;
-  bool is_named = atomic_load_explicit(&s->holder, memory_order_acquire) == HOLDER_NAMED;
-  struct log_line l;
-  if (log_begin(
-          &l, LOG_ERROR,
-          "a worker is held by a C function, or by a __gc, that nothing can end: give it less "
-          "to do, or call it by perigee.blocking")) {
-    log_uint(&l, "worker", h->worker.index);
-    log_uint(&l, "ms", ran);
-    if (is_named && *held->function) log_str(&l, "function", held->function);
-    if (is_named && held->line) {
-      char at[sizeof held->source + 16];
-      snprintf(at, sizeof at, "%s:%d", held->source, held->line);
-      log_str(&l, "at", at);
-    }
-    log_end(&l);
-  }
-  atomic_store_explicit(&s->holder, HOLDER_UNKNOWN, memory_order_relaxed);
-}
-
 void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now, uint64_t warn_ms,
                       uint64_t stop_ms) {
   struct slice_watch *s = &h->slice;
   unsigned serial = atomic_load_explicit(&s->serial, memory_order_relaxed);
   uint64_t ran = now - s->since;
-  if (atomic_load_explicit(&s->holder, memory_order_relaxed) != HOLDER_UNKNOWN)
-    log_holder(h, ran); /* asked for at the last tick; it may be over meanwhile */
+  holder_tell(h);
   if (serial != s->last || !(serial & 1)) {
     s->last = serial;
     s->since = now;
@@ -207,12 +186,12 @@ void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now, uint64_t
   int want = ran >= stop_ms ? SLICE_STOP : ran >= warn_ms ? SLICE_WARN : SLICE_NONE;
   if (want > s->asked) {
     s->asked = (uint8_t)want;
-    atomic_store_explicit(&s->request, want, memory_order_relaxed);
+    atomic_store_explicit(&s->request, serial << 2 | (unsigned)want, memory_order_relaxed);
     pthread_kill(thread, SLICE_SIGNAL);
   } else if (want == SLICE_STOP && ran >= stop_ms << (s->asked - SLICE_STOP + 1)) {
     /* Said after twice the time, four times, and so on. */
     if (s->asked < 40) s->asked++;
-    atomic_store_explicit(&s->holder, HOLDER_ASKED, memory_order_relaxed);
+    holder_ask(h, serial, ran);
     pthread_kill(thread, SLICE_SIGNAL);
   }
 }
@@ -434,9 +413,9 @@ static int reset_body(lua_State *L) {
   struct task *t = lua_touserdata(L, 1);
   struct nested frame = {t->co, t->host->tasks.nested}; /* its __close methods run on it */
   (void)L;
-  t->host->tasks.nested = &frame;
+  nested_begin(t->host, &frame);
   lua_resetthread(t->co);
-  t->host->tasks.nested = frame.outer;
+  nested_end(t->host, &frame);
   return 0;
 }
 
@@ -837,8 +816,7 @@ int l_deadline(lua_State *L) {
 }
 
 int l_is_stopping(lua_State *L) {
-  struct host *h = host_of(L);
-  lua_pushboolean(L, atomic_load_explicit(&h->slice.request, memory_order_relaxed) == SLICE_STOP);
+  lua_pushboolean(L, slice_is_over(&host_of(L)->slice));
   return 1;
 }
 
@@ -1003,9 +981,9 @@ static int resume_nested(lua_State *L, lua_State *co, int n_args, bool is_wrap) 
   struct task *t = h->tasks.running;
   struct nested frame = {co, h->tasks.nested};
   int n;
-  h->tasks.nested = &frame;
+  nested_begin(h, &frame);
   int status = lua_resume(co, L, n_args, &n);
-  h->tasks.nested = frame.outer;
+  nested_end(h, &frame);
   if (status == LUA_YIELD && t && t->state == TASK_WAITING) { /* not for us: l_park yielded */
     lua_pop(co, n);
     lua_settop(L, 1);
@@ -1087,9 +1065,9 @@ int l_close_coroutine(lua_State *L) {
     return luaL_error(L, "cannot close a running coroutine");
   if (is_own(co)) return luaL_error(L, "cannot close a coroutine that perigee runs");
   struct nested frame = {co, h->tasks.nested}; /* its __close methods run on it */
-  h->tasks.nested = &frame;
+  nested_begin(h, &frame);
   status = lua_resetthread(co);
-  h->tasks.nested = frame.outer;
+  nested_end(h, &frame);
   lua_pushboolean(L, status == LUA_OK);
   if (status == LUA_OK) return 1;
   lua_xmove(co, L, 1);

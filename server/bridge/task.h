@@ -2,6 +2,7 @@
 #ifndef PERIGEE_TASK_H
 #define PERIGEE_TASK_H
 
+#include "bridge/holder.h"
 #include "net/deadline.h"
 #include "net/turn.h"
 
@@ -110,21 +111,15 @@ struct tasks {
 /* What the watchdog thread and a worker tell each other about a slice, the time that Lua runs
  * without waiting. Written with relaxed atomics: a late look costs a tick, nothing more. */
 struct slice_watch {
-  atomic_uint serial; /* odd while Lua runs; the worker counts it up at each border */
-  atomic_int request; /* enum slice_request, by the watchdog */
-  uint32_t last;      /* watchdog's: serial at its last tick */
-  uint64_t since;     /* watchdog's: when it saw that serial first, ms */
-  uint8_t asked;      /* watchdog's: requests made for that serial */
-  uint32_t grace;     /* worker's: looks that task_slice_due lets pass, see there */
-  atomic_int holder;  /* enum slice_holder: whose `held` is */
-  struct slice_held {
-    char function[48]; /* as its caller calls it, or empty */
-    char source[LUA_IDSIZE];
-    int line; /* of the innermost Lua code; 0: none */
-  } held;     /* what does not end */
+  atomic_uint serial;   /* odd while Lua runs; the worker counts it up at each border */
+  atomic_uint request;  /* by the watchdog: serial << 2 | enum slice_request; 0: none */
+  uint32_t last;        /* watchdog's: serial at its last tick */
+  uint64_t since;       /* watchdog's: when it saw that serial first, ms */
+  uint8_t asked;        /* watchdog's: requests made for that serial */
+  uint32_t grace;       /* worker's: looks that task_slice_due lets pass, see there */
+  struct holder holder; /* what does not end */
 };
 enum slice_request { SLICE_NONE, SLICE_WARN, SLICE_STOP };
-enum slice_holder { HOLDER_UNKNOWN, HOLDER_ASKED, HOLDER_NAMED };
 
 void tasks_init(struct host *h);
 /* Releases all tasks without running them. Before lua_close. */
@@ -178,6 +173,14 @@ void slice_watch_begin(struct host *h);
 void slice_watch_tick(struct host *h, uv_thread_t thread, uint64_t now_ms, uint64_t warn_ms,
                       uint64_t stop_ms);
 
+/* What is asked of the slice that runs now: one that came too late for the slice before it is not
+ * this one's. */
+static inline enum slice_request slice_wanted(const struct slice_watch *s) {
+  unsigned request = atomic_load_explicit(&s->request, memory_order_relaxed);
+  unsigned serial = atomic_load_explicit(&s->serial, memory_order_relaxed);
+  return (request ^ serial << 2) < 4 ? (enum slice_request)(request & 3) : SLICE_NONE;
+}
+
 /* For C functions whose work grows with what they are given: a hook runs between Lua's instructions
  * only, so they look for themselves, at each step (see slice_check in bridge/host.h). */
 static inline bool slice_is_due(const struct slice_watch *s) {
@@ -190,7 +193,7 @@ void task_slice_due(lua_State *L);
 /* For C functions that must not raise: they fail in a way of their own, and the code that called
  * them ends at its next instruction. */
 static inline bool slice_is_over(const struct slice_watch *s) {
-  return __builtin_expect(atomic_load_explicit(&s->request, memory_order_relaxed) == SLICE_STOP, 0);
+  return slice_is_due(s) && slice_wanted(s) == SLICE_STOP;
 }
 
 /* Wakes a wait without values, or before its task has parked on it. False when it is over. */

@@ -72,14 +72,16 @@ def line_of(mark):
 
 
 def test_what_cannot_be_ended_is_named(runaway, tmp_path):
-    """A C function that waits, and a __gc that loops: the log says which, and where, while they hold the worker."""
+    """A C function that waits, and a __gc that loops: the log says for which path, and where it was once it has come back."""
     before = runaway.metrics()["slices_held"]
     with WebSocket(runaway, "/runaway") as ws:
         os.mkfifo(tmp_path / "pipe")
         ws.send_call("hold", str(tmp_path / "pipe"), id=1)
         line = runaway.wait_log("held by a C function").string
+        assert "path=/runaway" in line
         (tmp_path / "pipe").write_text("")
         assert ws.receive_json()["error"]["code"] == -32002
+        line = runaway.wait_log("what held a worker has come back").string
         assert "function=open" in line and f"runaway/init.lua:{line_of('-- the line that holds')}" in line
         assert runaway.metrics()["slices_held"] > before
         assert ws.call("ping") == "pong"

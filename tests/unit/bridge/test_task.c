@@ -8,6 +8,8 @@
 #include "hub/store.h"
 
 #include <lauxlib.h>
+#include <pthread.h>
+#include <signal.h>
 
 enum { PLENTY = 64 * 1024 * 1024 };
 
@@ -345,17 +347,102 @@ static void what_was_not_asked_for_is_let_go(void **state) {
   assert_seen("");
 }
 
+static void a_request_is_for_its_slice_only(void **state) {
+  struct slice_watch s = {0};
+  (void)state;
+  for (unsigned want = SLICE_WARN; want <= SLICE_STOP; want++) {
+    for (unsigned serial = 1; serial < 8; serial += 2) {
+      atomic_store(&s.request, serial << 2 | want);
+      for (unsigned now = 1; now < 8; now += 2) {
+        atomic_store(&s.serial, now);
+        assert_true(slice_is_due(&s));
+        assert_int_equal(slice_wanted(&s), now == serial ? want : SLICE_NONE);
+        assert_int_equal(slice_is_over(&s), now == serial && want == SLICE_STOP);
+      }
+    }
+  }
+  atomic_store(&s.request, SLICE_NONE);
+  assert_int_equal(slice_wanted(&s), SLICE_NONE);
+  assert_false(slice_is_due(&s));
+}
+
+/* ---- the watchdog -----------------------------------------------------------------------------
+ */
+
+#ifdef __x86_64__
+/* The processor's trap flag: a SIGTRAP after each instruction. Below the red zone. */
+static void step(bool is_on) {
+  if (is_on)
+    __asm__ volatile("subq $128, %%rsp; pushfq; orq $0x100, (%%rsp); popfq; addq $128, %%rsp" ::
+                         : "memory", "cc");
+  else
+    __asm__ volatile("subq $128, %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; addq $128, %%rsp" ::
+                         : "memory", "cc");
+}
+#else
+static void step(bool is_on) {
+  (void)is_on;
+}
+#endif
+
+static unsigned n_asked;
+
+static void ask(int signal) {
+  (void)signal;
+  n_asked++;
+  holder_ask(h, atomic_load(&h->slice.serial), 1);
+  raise(SIGURG);
+}
+
+static int l_step(lua_State *L) {
+  step(lua_toboolean(L, 1));
+  return 0;
+}
+
+/* After each instruction of whatever Lua does: a __gc runs without hooks, and stacks move. */
+static void asking_is_safe_at_any_moment(void **state) {
+  struct sigaction action = {.sa_handler = ask}, before;
+  (void)state;
+  slice_watch_begin(h);
+  assert_int_equal(sigaction(SIGTRAP, &action, &before), 0);
+  lua_register(h->L, "step", l_step);
+  n_asked = 0;
+  run("local function deep(n) if n > 0 then return (deep(n - 1)) end return 0 end\n"
+      "setmetatable({}, { __gc = function()\n"
+      "  step(true)\n"
+      "  deep(8)\n"
+      "  step(false)\n"
+      "  seen[1] = 'done'\n"
+      "end })\n"
+      "collectgarbage()");
+  assert_int_equal(sigaction(SIGTRAP, &before, NULL), 0);
+  assert_seen("done");
+#ifdef __x86_64__
+  assert_true(n_asked > 1000);
+#endif
+}
+
 int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
-      T(a_wait_is_woken_once),         T(values_are_passed),
-      T(waking_before_parking_counts), T(waking_from_c_before_parking_counts),
-      T(a_wait_that_was_dropped),      T(a_wait_that_was_woken_and_dropped),
-      T(a_wait_whose_time_was_over),   T(a_wait_that_raised),
-      T(sleep_is_woken_by_nobody),     T(the_next_task_in_the_same_place),
-      T(after_its_time_was_over),      T(after_it_was_stopped),
-      T(a_wait_is_parked_on_once),     T(no_wait_is_opened_where_nothing_can_wait),
-      T(an_error_is_reported),         T(what_was_not_asked_for_is_let_go),
+      T(a_wait_is_woken_once),
+      T(values_are_passed),
+      T(waking_before_parking_counts),
+      T(waking_from_c_before_parking_counts),
+      T(a_wait_that_was_dropped),
+      T(a_wait_that_was_woken_and_dropped),
+      T(a_wait_whose_time_was_over),
+      T(a_wait_that_raised),
+      T(sleep_is_woken_by_nobody),
+      T(the_next_task_in_the_same_place),
+      T(after_its_time_was_over),
+      T(after_it_was_stopped),
+      T(a_wait_is_parked_on_once),
+      T(no_wait_is_opened_where_nothing_can_wait),
+      T(an_error_is_reported),
+      T(asking_is_safe_at_any_moment),
+      T(a_request_is_for_its_slice_only),
+      T(what_was_not_asked_for_is_let_go),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
