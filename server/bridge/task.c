@@ -283,8 +283,14 @@ static struct task *task_make(struct host *h) {
   return t;
 }
 
+/* After tasks_fini, while Lua's state is closed, __gc methods may still ask for tasks. */
+static bool is_over(const struct tasks *ts) {
+  return !ts->ready_end;
+}
+
 struct task *task_begin(struct host *h, const struct task_kind *kind) {
   struct task *t = h->tasks.free;
+  if (is_over(&h->tasks)) return NULL;
   if (t) {
     h->tasks.free = t->next;
     h->tasks.n_free--;
@@ -1138,7 +1144,10 @@ int l_spawn(lua_State *L) {
   int n = lua_gettop(L);
   struct host *h = host_of(L);
   struct task *t = task_begin(h, &spawned);
-  if (!t) return luaL_error(L, "no memory for another task");
+  if (!t) {
+    return luaL_error(L, is_over(&h->tasks) ? "this worker is over: nothing can be begun any more"
+                                            : "no memory for another task");
+  }
   if (h->tasks.running) t->conn = h->tasks.running->conn;
   if (!lua_checkstack(t->co, n + 2)) {
     task_end(t);

@@ -598,6 +598,56 @@ def test_handles_of_luv_do_not_outlive_specs(tmp_path):
     assert "1 success" in done.stdout
 
 
+LAST_WORDS = """local perigee = require "perigee"
+local C = perigee.consumer { http_user = true, groups = { "all" } }
+C:rpc_method("ping", function() return "pong" end)
+local function f() end
+local given = { {}, { f }, { "x" }, { 0.01, f }, { "all", "m", { 1 } }, { "x", 1, { ttl = 1 } }, { "client_connected", f }, { { f } },
+  { { user = "x" } }, { "x.y", "z" } }
+local objects = { perigee.shared("x"), perigee.group("all"), perigee.log }
+local n = 0
+local function try(fn, args)
+  pcall(fn, table.unpack(args))
+  n = n + 1
+end
+setmetatable({}, { __gc = function()
+  for _, library in ipairs { perigee, perigee.session, perigee.password, perigee.token, perigee.json } do
+    for _, fn in pairs(library) do
+      for _, args in ipairs(type(fn) == "function" and given or {}) do try(fn, args) end
+    end
+  end
+  for _, object in ipairs(objects) do
+    for _, fn in pairs(getmetatable(object).__index) do
+      for _, args in ipairs(given) do try(fn, { object, table.unpack(args) }) end
+    end
+  end
+  io.open("OUT", "w"):write(n, " ", select(2, pcall(perigee.spawn, f))):close()
+end })
+return C
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "test"])
+def test_what_a_gc_does_at_the_end_ends_nothing_else(tmp_path, command):
+    """Lua's state is closed when nothing can run any more: what a __gc asks for then is refused, and harms nobody."""
+    apps = apps_folder(tmp_path / "apps", files={"x.lua": LAST_WORDS.replace("OUT", str(tmp_path / "out"))})
+    if command == "serve":
+        with Server(apps) as server:
+            assert call_http(server, "/x", "ping") == "pong"
+            server.signal()
+            assert server.wait() == 0
+    else:
+        (tmp_path / "x_spec.lua").write_text("""it("passes", function()
+            require("perigee.testing").app("apps/x.lua"):connect("/x"):call("ping")
+        end)""")
+        done = run(*(("check", "--apps", str(apps)) if command == "check" else ("test", "x_spec.lua")), cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    n, _, error = (tmp_path / "out").read_text().partition(" ")
+    assert int(n) > 300
+    if command != "test":  # where apps of specs are collected before
+        assert error.endswith("this worker is over: nothing can be begun any more")
+
+
 def test_print_on_a_thread_goes_to_the_log(serve, tmp_path):
     server = serve(apps_folder(tmp_path / "apps", files={
         "t/init.lua": FINE.replace('"pong"', 'perigee.blocking("t.work", "say")'),
