@@ -50,6 +50,11 @@ static void trim(struct host *h) {
 static int step_body(lua_State *L) {
   struct collector *c = lua_touserdata(L, 1);
   uint64_t began = uv_hrtime();
+  if (lua_gc(L, LUA_GCINC, 0, 0, 0) == LUA_GCGEN) { /* an app's wish: a step tells no end then */
+    lua_gc(L, LUA_GCGEN, 0, 0);                     /* to begin with generations is a whole cycle */
+    c->cycles = 0;
+    return 0;
+  }
   while (c->cycles && uv_hrtime() - began < STEP_NS)
     if (lua_gc(L, LUA_GCSTEP, 0)) c->cycles--;
   return 0;

@@ -191,6 +191,11 @@ class Server:
         text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) * 1024
 
+    def cpu_ticks(self):
+        """Time that it has computed for, in hundredths of a second."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

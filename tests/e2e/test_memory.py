@@ -1,7 +1,9 @@
 """What a burst has taken is given back when it is over, though hardly anything happens any more."""
+import time
+
 import pytest
 
-from server import BINARY, apps_folder
+from server import BINARY, apps_folder, until
 from wire import Http, WebSocket, post
 
 APP = """
@@ -12,6 +14,7 @@ A:rpc_method("burst", function(_, n)
   for i = 1, n do all[i] = { i } end
   return #all
 end)
+A:rpc_method("collect", function(_, mode) return collectgarbage(mode) end)
 A:rpc_method("ping", function() return "pong" end)
 return A
 """
@@ -26,9 +29,17 @@ def server(serve, tmp_path):
                  env={"ASAN_OPTIONS": "detect_leaks=1:allocator_release_to_os_interval_ms=100"})
 
 
-def test_garbage_of_a_burst_is_collected(server):
+def is_idle(server):
+    """Nothing was computed for a while."""
+    before = server.cpu_ticks()
+    time.sleep(0.3)
+    return server.cpu_ticks() == before
+
+
+@pytest.mark.parametrize("mode", ["incremental", "generational"])
+def test_garbage_of_a_burst_is_collected(server, mode):
     with WebSocket(server, "/mem") as ws:
-        ws.call("ping")
+        assert ws.call("collect", mode) == "incremental"
         before, resident = server.metrics()["lua_memory_bytes"], server.resident()
         for _ in range(3):
             assert ws.call("burst", 300000) == 300000
@@ -37,6 +48,8 @@ def test_garbage_of_a_burst_is_collected(server):
         server.until(lambda m: m["lua_memory_bytes"] < before + 4 * MB, "a collection")
         if not IS_SANITIZED:  # its allocator keeps small blocks for good
             server.until(lambda _: server.resident() < resident + (peak - resident) / 2, "memory given back")
+        until(lambda: is_idle(server), "an end of it")
+        assert ws.call("collect", "incremental") == mode
         assert ws.call("ping") == "pong"
 
 
