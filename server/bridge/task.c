@@ -301,7 +301,7 @@ struct task *task_begin(struct host *h, const struct task_kind *kind) {
   t->serial = ++h->tasks.serial;
   t->state = TASK_READY;
   t->has_waited = t->is_failing = t->is_open = t->is_early = false;
-  t->is_exhausted = t->is_closing = t->is_unwinding = false;
+  t->is_exhausted = t->is_closing = t->is_unwinding = t->is_forgiven = false;
   t->excuse = EXCUSE_NONE;
   t->stop = STOP_NOT;
   t->path = NULL;
@@ -386,6 +386,7 @@ static void excuse(struct task *t) {
 }
 
 void task_forgive(struct task *t) {
+  t->is_forgiven = true;
   t->stop = STOP_NOT;
   t->excuse = EXCUSE_NONE;
   deadline_unset(&t->host->worker.deadlines, &t->limit);
@@ -850,9 +851,14 @@ static uint64_t milliseconds(double seconds) {
 }
 
 static void begin_limit(lua_State *L, struct task *t) {
-  if (t->has_waited || t->excuse != EXCUSE_NONE || !t->kind->limit || deadline_is_set(&t->limit))
-    return;
   struct worker *w = &t->host->worker;
+  if (t->excuse != EXCUSE_NONE || deadline_is_set(&t->limit)) return;
+  if (t->is_forgiven) {
+    t->limit.fire = on_excuse_over;
+    deadline_set(&w->deadlines, &t->limit, worker_now(w) + TASK_EXCUSE_MS);
+    return;
+  }
+  if (t->has_waited || !t->kind->limit) return;
   t->stop_seconds = t->kind->limit(L, t);
   if (t->stop_seconds <= 0) return;
   t->limit.fire = on_limit;

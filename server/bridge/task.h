@@ -72,6 +72,7 @@ struct task {
   int failure;              /* is_failing: registry reference of {error, dead coroutine} */
   bool is_exhausted;        /* its error is that Lua's memory is */
   bool is_closing;          /* an error has escaped: what is left to close is closed */
+  bool is_forgiven;         /* task_forgive was called */
   bool is_unwinding;        /* a pcall has caught one, and closes what lies between */
   uint8_t excuse;           /* enum task_excuse: for the clean-up after an error */
   uint8_t stop;             /* enum task_stop: why it must end; told at its next wait */
@@ -159,7 +160,8 @@ struct task *task_find(struct host *h, uint64_t id);
 /* Ends a task at its next wait, at once when it waits now: an error is raised there, and again at
  * each wait after it. The __close methods that run for it may wait, for TASK_EXCUSE_MS in all. */
 void task_stop(struct task *t, enum task_stop why, double seconds);
-/* It has been ended, and may wait again: for what deals with that. */
+/* It has been ended, and may wait again: for what deals with that, and for TASK_EXCUSE_MS in all.
+ */
 void task_forgive(struct task *t);
 
 /* Ends all tasks that a client waits for: the server goes. */

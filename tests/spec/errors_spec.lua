@@ -326,6 +326,26 @@ describe("errors", function()
       assert.equal(2, #rig.errors(app))
     end)
 
+    it("is answered though on_error does not come to an end, five seconds later", function()
+      app = rig.source([[
+        C:on_error(function() perigee.sleep(1800) end)
+        C:on_error(function() perigee.sleep(1800) end)
+        C:rpc_method("over", { timeout = 1 }, function() perigee.sleep(1800) end)
+        C:rpc_method("kept", { timeout = 1 }, function() return pcall(perigee.sleep, 1800) end)
+        C:rpc_method("fails", function() perigee.sleep(1) error("no") end)
+        C:rpc_method("faults", { timeout = false }, function() perigee.sleep(1) return nil + 1 end)]])
+      client = app:connect("/test")
+      local timeouts = core.metrics().call_timeouts
+      for method, code in pairs { over = -32002, kept = -32002, fails = APPLICATION, faults = INTERNAL } do
+        local began = core.now()
+        local _, err = client:try(method)
+        assert.equal(code, err.code)
+        assert.equal(6, core.now() - began)
+      end
+      assert.equal(8, #app:logged("on_error failed"))
+      assert.equal(timeouts + 2, core.metrics().call_timeouts)
+    end)
+
     it("of a notification is logged, not answered", function()
       app = rig.source('C:rpc_notification("n", function() return nil + 1 end)')
       client = app:connect("/test")
