@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 enum {
-  LATE_MS = 100,          /* a timer that late has not just had to wait for others */
-  MOST_MISSED_MS = 10000, /* is given back, for what was sent meanwhile to arrive */
+  LATE_MS = 100,      /* a timer that late has not just had to wait for others */
+  ARRIVAL_MS = 10000, /* in which what was sent meanwhile arrives */
 };
 
 struct deadline_entry {
@@ -50,8 +50,8 @@ static void fire_due(struct deadlines *ds, uint64_t now) {
     struct deadline *d = ds->heap[1].d;
     if (d->due <= now && d->missed && d->missed != ds->missed + 1) {
       uint32_t missed = ds->missed + 1 - d->missed;
-      d->missed = 0; /* once: a worker that is always late must not put it off for ever */
-      d->due = now + (missed < MOST_MISSED_MS ? missed : MOST_MISSED_MS);
+      d->missed = ds->missed + 1;
+      d->due = now + (missed < ARRIVAL_MS ? missed : ARRIVAL_MS);
     }
     if (d->due > now) {
       sink(ds, 1, (struct deadline_entry){d->due, d});
@@ -82,12 +82,13 @@ static void on_idle(uv_idle_t *idle) {
 }
 
 /* The loop should have looked since `from`. A worker whose every turn takes long is no process that
- * was away: as much time as was counted has to pass until more is. */
+ * was away: after each time that was counted as much has to pass before the next, ARRIVAL_MS at
+ * most, so that a wait which was given more time ends in between. */
 static void count_missed(struct deadlines *ds, uint64_t from, uint64_t now) {
-  if (from < ds->counts_from) from = ds->counts_from;
-  if (now < from + LATE_MS) return;
-  ds->missed += (uint32_t)(now - from);
-  ds->counts_from = now + (now - from);
+  if (from <= ds->counts_from || now < from + LATE_MS) return;
+  uint64_t missed = now - from;
+  ds->missed += (uint32_t)missed;
+  ds->counts_from = now + (missed < ARRIVAL_MS ? missed : ARRIVAL_MS);
 }
 
 static void on_timer(uv_timer_t *timer) {

@@ -22,7 +22,8 @@ typedef void deadline_fn(struct deadline *d);
 struct deadline {
   uint64_t due;    /* milliseconds of deadlines_now() */
   uint32_t place;  /* in the heap, from 1; 0: not set */
-  uint32_t missed; /* of deadline_await: what was missed when it was set, and 1; 0: as it stands */
+  uint32_t missed; /* of deadline_await: what was missed until it was set or moved, and 1; 0: as it
+                      stands */
   deadline_fn *fire; /* called once, after the deadline was unset; may set it again */
 };
 
@@ -31,8 +32,9 @@ struct deadlines {
   uv_check_t after_poll;       /* runs when something is due */
   uv_idle_t no_sleep;          /* as well */
   uint32_t missed;             /* milliseconds in which the loop should have looked and did not;
-                                  under lasting load no more than half of the time and one turn */
-  uint64_t counts_from;        /* of what is missed until then nothing is counted */
+                                  under lasting load half of the time at most, or all but 10 s of
+                                  each time that it was away for longer */
+  uint64_t counts_from;        /* what began until then is not counted */
   struct deadline_entry *heap; /* from index 1 */
   uint32_t n, cap;
   uint64_t armed; /* when the timer fires, 0: not running */
@@ -51,8 +53,9 @@ uint64_t deadlines_now(const struct deadlines *ds);
 /* Sets or moves. due 0 or in the past fires on the next turn. */
 void deadline_set(struct deadlines *ds, struct deadline *d, uint64_t due);
 /* The same, for what waits for something from outside: when the process did not run for a while (it
- * was stopped, its machine was, code ran on) the deadline comes later, as nobody has listened.
- * Once, by 10 s at most: a worker that is late again and again still keeps it. */
+ * was stopped, its machine was, code ran on) the deadline comes later, as nobody has listened: by
+ * what was missed, 10 s at most, which is enough for what was sent meanwhile to arrive. Each
+ * time it was away, but not under lasting load: a wait of T is over after 2 T and a turn then. */
 void deadline_await(struct deadlines *ds, struct deadline *d, uint64_t due);
 /* Harmless when not set. */
 void deadline_unset(struct deadlines *ds, struct deadline *d);

@@ -272,7 +272,7 @@ static void send_continue(struct conn *conn) {
 static void set_body_timeout(struct conn *conn) {
   const struct conn_limits *limits = conn->worker->limits;
   const struct http_conn *h = conn->http;
-  uint64_t took = worker_heard(conn->worker) - h->began;
+  uint64_t took = worker_heard_since(conn->worker, h->began);
   uint64_t left = conn_time_left(limits, took, h->parser.request.body_len);
   conn_set_timeout(conn, left < limits->body_ms ? left : limits->body_ms);
 }

@@ -105,6 +105,13 @@ static inline uint64_t worker_heard(const struct worker *w) {
   return deadlines_now(&w->deadlines) - w->deadlines.missed;
 }
 
+/* For how long since then. That may lie ahead: what comes first after a pause is read before the
+ * pause is counted. */
+static inline uint64_t worker_heard_since(const struct worker *w, uint64_t then) {
+  uint64_t heard = worker_heard(w);
+  return heard > then ? heard - then : 0;
+}
+
 /* Date field of HTTP answers, at most a second old. */
 const char *worker_date(struct worker *w);
 

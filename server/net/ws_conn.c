@@ -286,7 +286,7 @@ static bool inflate_event(struct conn *conn, struct ws_event *event) {
 static uint64_t message_left(const struct conn *conn) {
   const struct worker *w = conn->worker;
   if (!conn->ws.began) return UINT64_MAX;
-  uint64_t left = conn_time_left(w->limits, worker_heard(w) - conn->ws.began, conn->ws.came);
+  uint64_t left = conn_time_left(w->limits, worker_heard_since(w, conn->ws.began), conn->ws.came);
   uint64_t quiet = worker_now(w) - conn->active, idle = w->limits->body_ms;
   idle = quiet < idle ? idle - quiet : 0;
   return left < idle ? left : idle;

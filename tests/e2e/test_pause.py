@@ -19,6 +19,8 @@ def server():
 
 class Paused:
     """The server does not run within the block; time goes on for longer than any of its limits."""
+    LONG = 4 * SHORT
+    ended = 0
 
     def __init__(self, server):
         self.server = server
@@ -27,8 +29,15 @@ class Paused:
         self.server.signal(signal.SIGSTOP)
 
     def __exit__(self, *_):
-        time.sleep(4 * SHORT)
+        time.sleep(self.LONG)
         self.server.signal(signal.SIGCONT)
+        Paused.ended = time.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def _ran_for_as_long_as_it_was_paused():
+    """Or another pause would count as load."""
+    time.sleep(max(0, Paused.ended + Paused.LONG + SHORT - time.monotonic()))
 
 
 def test_pong_in_the_socket(server):
@@ -62,6 +71,36 @@ def test_request_of_an_idle_connection(server):
         http.ask(data)
         with Paused(server):
             http.send(data)
+        assert http.response("POST").json()["result"] == "pong"
+
+
+@pytest.mark.parametrize("is_http", [True, False])
+def test_what_began_in_the_socket(server, is_http):
+    """Its first bytes are read before the loop knows that it was away, and more come afterwards: it has its time."""
+    text = call_text("echo", "x" * 1000, id=1)
+    data = post("/echo", text) if is_http else frame(TEXT, text)
+    with (Http if is_http else WebSocket)(server, *(() if is_http else ("/echo",))) as client, WebSocket(server, "/echo") as other:
+        with Paused(server):
+            client.send(data[:300])
+        for cut in range(300, 700, 50):
+            assert other.call("ping") == "pong"
+            client.send(data[cut:cut + 50])
+        client.send(data[700:])
+        assert (client.response("POST").json()["result"] if is_http else client.answer(1)) == "x" * 1000
+
+
+@pytest.mark.parametrize("at", [20, -5])
+def test_pauses_that_follow_each_other(server, at):
+    """The second begins before as much time has passed as the first took: what came in both is there."""
+    data = post("/echo", call_text("ping"))
+    with Http(server) as http:
+        http.send(data[:at])
+        server.until(lambda m: m["connections"] == 2)
+        with Paused(server):
+            http.send(data[at:-2])
+        server.metrics()
+        with Paused(server):
+            http.send(data[-2:])
         assert http.response("POST").json()["result"] == "pong"
 
 

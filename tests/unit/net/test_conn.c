@@ -499,6 +499,18 @@ static void a_body_that_is_not_read_has_all_its_time(void **state) {
   assert_true(is_too_slow());
 }
 
+/* What comes first after a pause is read before the pause is counted. */
+static void a_body_that_began_in_a_pause_has_all_its_time(void **state) {
+  (void)state;
+  give_text(POST_500);
+  w.deadlines.missed += 1000;
+  give_text("x");
+  pass(limits.body_ms - 1);
+  assert_int_equal(input_len, 0);
+  pass(1);
+  assert_true(is_too_slow());
+}
+
 static void an_answer_in_pieces_may_be_read_slowly_but_not_never(void **state) {
   (void)state;
   static char some[100000];
@@ -1164,6 +1176,16 @@ static void a_message_that_is_not_read_has_all_its_time(void **state) {
   assert_int_equal(closed_code, 0);
 }
 
+static void a_message_that_began_in_a_pause_has_all_its_time(void **state) {
+  (void)state;
+  open_ws();
+  give("\x81\x85kkkka", 7);
+  w.deadlines.missed += 1000;
+  give("b", 1);
+  pass(limits.body_ms - 1);
+  assert_int_equal(closed_code, 0);
+}
+
 /* ---- turns -------------------------------------------------------------------------------------
  */
 
@@ -1550,6 +1572,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_body_that_drips_has_its_time, start, stop),
       cmocka_unit_test_setup_teardown(a_long_body_has_more_time, start, stop),
       cmocka_unit_test_setup_teardown(a_body_that_is_not_read_has_all_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_body_that_began_in_a_pause_has_all_its_time, start, stop),
       cmocka_unit_test_setup_teardown(an_answer_in_pieces_may_be_read_slowly_but_not_never, start,
                                       stop),
       cmocka_unit_test_setup_teardown(who_waits_for_a_piece_is_not_to_blame, start, stop),
@@ -1584,6 +1607,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_long_message_has_more_time, start, stop),
       cmocka_unit_test_setup_teardown(messages_in_time_are_not_counted_together, start, stop),
       cmocka_unit_test_setup_teardown(a_message_that_is_not_read_has_all_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_message_that_began_in_a_pause_has_all_its_time, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(what_takes_long_goes_on_in_the_next_turn, start, stop),
       cmocka_unit_test_setup_teardown(what_is_quick_stays_in_its_turn, start, stop),
       cmocka_unit_test_setup_teardown(frames_are_counted, start, stop),

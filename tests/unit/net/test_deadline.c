@@ -18,6 +18,7 @@ struct timed {
 
 static struct timed *log_of[1000]; /* in the order of firing */
 static unsigned n_log;
+static struct deadline *awaited_too; /* comes nearer while be_away; NULL: none */
 
 static void on_fire(struct deadline *d) {
   struct timed *t = (struct timed *)d;
@@ -35,6 +36,7 @@ static struct timed timed(void) {
 static int start(void **state) {
   (void)state;
   n_log = 0;
+  awaited_too = NULL;
   if (uv_loop_init(&loop)) return -1;
   deadlines_open(&ds, &loop);
   return 0;
@@ -382,9 +384,14 @@ static void only_a_frozen_clock_is_advanced(void **state) {
 
 /* As if the loop had been away: whatever it remembers is so much longer ago. */
 static void be_away(uint64_t ms) {
+  struct deadline *d = awaited_too;
   assert_true(ds.armed > 0);
   ds.armed -= ms;
   ds.counts_from -= ms < ds.counts_from ? ms : ds.counts_from;
+  if (!d) return;
+  uint32_t missed = d->missed;
+  deadline_set(&ds, d, d->due - ms);
+  d->missed = missed;
 }
 
 /* A turn that takes so long, with a timer that is due at its beginning. */
@@ -443,38 +450,69 @@ static void time_in_which_nobody_listened_does_not_count(void **state) {
   deadline_unset(&ds, &awaited.deadline);
 }
 
-static void what_was_missed_is_given_back_once_to_a_wait(void **state) {
+/* As if nothing had happened for so long. */
+static void be_quiet(uint64_t ms) {
+  ds.counts_from -= ms < ds.counts_from ? ms : ds.counts_from;
+}
+
+static uint32_t missed_by_turn(uint64_t ms) {
+  uint32_t missed = ds.missed;
+  take_long(ms);
+  return ds.missed - missed;
+}
+
+static void a_wait_is_given_time_after_each_pause(void **state) {
   (void)state;
   struct timed t = timed();
   deadline_await(&ds, &t.deadline, deadlines_now(&ds) + 1);
-  take_long(150);
-  assert_int_equal(t.fired, 0);
-  assert_in_range(ds.missed, 150, 5000);
-  uint64_t due = t.deadline.due;
-  uint32_t missed = ds.missed;
-  ds.counts_from = 0;
-  take_long(150);
-  assert_true(ds.missed > missed);
-  while (!t.fired) uv_run(&loop, UV_RUN_ONCE);
-  assert_int_equal(t.deadline.due, due);
+  awaited_too = &t.deadline;
+  for (unsigned i = 0; i < 5; i++) {
+    take_long(60000);
+    assert_int_equal(t.fired, 0);
+    assert_in_range(t.deadline.due, deadlines_now(&ds) + 9000, deadlines_now(&ds) + 10000);
+    be_quiet(10001);
+  }
+  ds.counts_from = deadlines_now(&ds) + 1000;
+  take_long(10000); /* too soon after the last */
+  assert_int_equal(t.fired, 1);
+}
+
+static void as_much_as_was_missed_passes_before_more_counts(void **state) {
+  (void)state;
+  static const uint64_t cases[][3] = {
+      /* a time, until when it hinders, a time after it */
+      {100, 100, 100},       {100, 100, 60000},   {9000, 9000, 150},    {9000, 9000, 60000},
+      {10000, 10000, 60000}, {10001, 10000, 150}, {600000, 10000, 150}, {600000, 10000, 600000}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    uint64_t first = cases[i][0], hinders = cases[i][1], second = cases[i][2];
+    ds.counts_from = 0;
+    assert_in_range(missed_by_turn(first), first, first + 1000);
+    uint64_t counts_from = ds.counts_from;
+    assert_in_range(counts_from, deadlines_now(&ds) + hinders - 50,
+                    deadlines_now(&ds) + hinders + 1000);
+    ds.counts_from = deadlines_now(&ds) + 1; /* a turn that begins now begins then */
+    assert_int_equal(missed_by_turn(second), 0);
+    ds.counts_from = 0;
+    assert_in_range(missed_by_turn(second), second, second + 1000);
+  }
 }
 
 /* Else a peer that sends a byte now and then would have all the time that others make it. */
-static void under_lasting_load_half_of_the_time_is_missed_at_most(void **state) {
+static void under_lasting_load_a_wait_ends(void **state) {
   (void)state;
-  enum { TURNS = 40, MS = 200 };
-  uint64_t began = deadlines_now(&ds);
-  for (unsigned i = 0; i < TURNS; i++) take_long(MS);
-  uint64_t took = TURNS * MS + (deadlines_now(&ds) - began);
-  assert_in_range(ds.missed, 1, took / 2 + MS);
-  uint32_t missed = ds.missed;
-  take_long(60000); /* and now it was away */
-  assert_in_range(ds.missed - missed, 60000 - 2 * MS, 65000);
-  missed = ds.missed;
-  take_long(30000); /* a second time, so soon */
-  assert_int_equal(ds.missed, missed);
-  take_long(60000);
-  assert_in_range(ds.missed - missed, 20000, 65000);
+  static const uint64_t turns[] = {150, 1000, 7000, 10000, 10001, 20000, 60000};
+  enum { T = 30000 };
+  for (size_t i = 0; i < COUNT(turns); i++) {
+    struct timed t = timed();
+    uint64_t ms = turns[i], took = 0, missed = ds.missed;
+    deadline_await(&ds, &t.deadline, deadlines_now(&ds) + T);
+    awaited_too = &t.deadline;
+    for (; !t.fired && took < 10 * T; took += ms) take_long(ms);
+    assert_int_equal(t.fired, 1);
+    assert_in_range(took, T, 2 * T + ms);
+    assert_in_range(ds.missed - missed, 1, (took + ms) / 2 + ms);
+    be_quiet(10000);
+  }
 }
 
 static void a_little_late_is_not_away(void **state) {
@@ -526,9 +564,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(freezing_stops_the_loops_clock, start, stop),
       cmocka_unit_test_setup_teardown(what_is_due_fires_after_input_was_looked_for, start, stop),
       cmocka_unit_test_setup_teardown(time_in_which_nobody_listened_does_not_count, start, stop),
-      cmocka_unit_test_setup_teardown(what_was_missed_is_given_back_once_to_a_wait, start, stop),
-      cmocka_unit_test_setup_teardown(under_lasting_load_half_of_the_time_is_missed_at_most, start,
-                                      stop),
+      cmocka_unit_test_setup_teardown(a_wait_is_given_time_after_each_pause, start, stop),
+      cmocka_unit_test_setup_teardown(as_much_as_was_missed_passes_before_more_counts, start, stop),
+      cmocka_unit_test_setup_teardown(under_lasting_load_a_wait_ends, start, stop),
       cmocka_unit_test_setup_teardown(a_little_late_is_not_away, start, stop),
       cmocka_unit_test_setup_teardown(the_past_was_not_missed, start, stop),
       cmocka_unit_test_setup_teardown(only_a_frozen_clock_is_advanced, start, stop),
