@@ -56,9 +56,10 @@ int l_group_add(lua_State *L) {
   bool waits = lua_toboolean(L, 4) && layer_broker(h->layer);
   if (!conn) return return_bool(L, false);
   struct waiter waiter = waits ? open_wait(L) : (struct waiter){0};
-  struct topic *topic = groups_add(&h->groups, conn, name, n, meta, n_meta);
-  lua_pushboolean(L, topic != NULL);
-  if (!topic || !waiter.task || atomic_load(&topic->is_subscribed)) return 1;
+  bool joined;
+  struct topic *topic = groups_add(&h->groups, conn, name, n, meta, n_meta, &joined);
+  lua_pushboolean(L, joined);
+  if (!waiter.task || atomic_load(&topic->is_subscribed)) return 1;
   struct parcel *p = parcel_new(PARCEL_SUBSCRIBED, (struct slice){0}, NULL, 0, NULL, 0);
   p->waiter = waiter;
   p->topic = topic;

@@ -121,13 +121,14 @@ static void unmake(struct groups *g, struct group *group) {
 }
 
 struct topic *groups_add(struct groups *g, struct conn *conn, const char *name, size_t n,
-                         const char *meta, size_t n_meta) {
+                         const char *meta, size_t n_meta, bool *joined) {
   check(n > 0 && n <= GROUP_NAME_MAX);
   struct group *group = find(g, name, n);
   struct membership *m = group ? find_membership(conn, group) : NULL;
+  *joined = m == NULL;
   if (m) {
     set_meta(m, meta, n_meta);
-    return NULL;
+    return group->topic;
   }
   if (!group) group = make(g, name, n);
   m = mem_alloc(sizeof *m);

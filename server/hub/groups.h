@@ -38,11 +38,11 @@ void groups_init(struct groups *g, struct worker *w, struct layer *layer, struct
 /* All connections must have left. */
 void groups_fini(struct groups *g);
 
-/* A connection joins, with a JSON text that tells others who it is (n_meta 0: none). Returns the
- * group's topic, borrowed, or NULL when it was a member already: its meta is the new one then.
- * name: 1 to GROUP_NAME_MAX bytes. */
+/* A connection joins, with a JSON text that tells others who it is (n_meta 0: none). *joined is
+ * false when it was a member already: its meta is the new one then. Returns the group's topic,
+ * borrowed. name: 1 to GROUP_NAME_MAX bytes. */
 struct topic *groups_add(struct groups *g, struct conn *conn, const char *name, size_t n,
-                         const char *meta, size_t n_meta);
+                         const char *meta, size_t n_meta, bool *joined);
 /* False when it was none. */
 bool groups_discard(struct groups *g, struct conn *conn, const char *name, size_t n);
 /* Call when a connection is over; repeatable. */

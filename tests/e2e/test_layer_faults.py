@@ -223,6 +223,21 @@ def test_stops_while_redis_is_away(two):
 
 # ---- the way to Redis -----------------------------------------------------------------------------
 
+def test_who_joins_twice_waits_twice(serve, redis, proxy):
+    """Also the second time the answer says that messages of other machines arrive."""
+    way = proxy(redis())
+    server = serve(["cluster"], "--layer", way.url, "--layer-timeout", "20s")
+    with WebSocket(server, "/cluster") as ws:
+        way.hold()
+        for n in (1, 2):
+            ws.send_text(call_text("join", "g", id=n))
+        ws.send_text(call_text("where", id=3))
+        assert ws.receive_json()["id"] == 3
+        way.release()
+        assert sorted((answer["id"], answer["result"]) for answer in (ws.receive_json(), ws.receive_json())) == [
+            (1, True), (2, False)]
+
+
 def test_a_way_that_is_cut_and_held(serve, redis, proxy):
     one = redis()
     way = proxy(one)
