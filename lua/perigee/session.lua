@@ -11,6 +11,7 @@ local clock = require("perigee.clock")
 local cookie = require("perigee.cookie")
 local core = require("perigee.core")
 local errors = require("perigee.errors")
+local group = require("perigee.group")
 local report = require("perigee.report")
 local reserved = require("perigee.reserved")
 local scope = require("perigee.scope")
@@ -273,20 +274,6 @@ local function make_up(unit)
   tell(get(unit, USER))
 end
 
---- The store does not know the id. What a client sent is not adopted: an id must be known here.
----@param visitor perigee.Visitor
----@param id string
-local function doubt(visitor, id)
-  local conn, name = visitor.conn, reserved.session(id)
-  if visitor.is_unread then core.group_discard(conn, name) end -- it must not vouch for itself
-  if visitor.is_stored or conn and not is_held(id) then
-    move(visitor, nil)
-  elseif visitor.is_unread then
-    core.group_add(conn, name)
-  end
-  visitor.is_stored = false
-end
-
 --- Fills a unit from the store.
 ---@param unit perigee.Unit
 local function load(unit)
@@ -301,20 +288,22 @@ local function load(unit)
     unit.texts, unit.is_stored, visitor.is_stored = fields, true, true
     if is_touched then give_cookie(visitor, true) end
   else
-    doubt(visitor, id)
+    -- what the client sent is not adopted: an id must be known here
+    if visitor.is_stored or visitor.conn and not is_held(id) then move(visitor, nil) end
+    visitor.is_stored = false
   end
 end
 
---- Fills the first unit of a WebSocket whose client names a session. It joins those who hear of the session's
---- end before it asks: what is read may be over when it comes.
+--- Fills the first unit of a WebSocket whose client names a session. Only who is known joins those who hear of
+--- the session's end, as they vouch for its id; it may have ended before that, so the store is asked again.
 ---@param unit perigee.Unit
 local function meet(unit)
-  local visitor, id = unit.visitor, unit.visitor.id
-  if id then core.group_add(visitor.conn, reserved.session(id)) end
-  local ok, err = pcall(load, unit)
-  if not ok then
-    if visitor.is_unread and visitor.id then core.group_discard(visitor.conn, reserved.session(visitor.id)) end
-    error(err, 0)
+  local visitor = unit.visitor
+  load(unit)
+  if visitor.id then
+    group.add(visitor.conn, reserved.session(visitor.id))
+    unit.texts, unit.is_stored = {}, false
+    load(unit)
   end
   if visitor.is_unread then make_up(unit) end -- else another task has met it meanwhile
 end

@@ -114,6 +114,7 @@ class Proxy:
         self.is_open = True  # new connections are let through
         self._passes = threading.Event()  # bytes are let through
         self._passes.set()
+        self.held = []  # what came meanwhile, piece by piece
         self._sockets = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -139,7 +140,9 @@ class Proxy:
     def _pump(self, a, b):
         try:
             while data := a.recv(1 << 16):
-                self._passes.wait()
+                if not self._passes.is_set():
+                    self.held.append(data)
+                    self._passes.wait()
                 if self.delay:
                     time.sleep(self.delay)
                 b.sendall(data)

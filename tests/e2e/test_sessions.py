@@ -1,5 +1,6 @@
 """Sessions and users with real cookies, restarts, and a store that fails."""
 import asyncio
+import concurrent.futures
 import contextlib
 import http.client
 import json
@@ -17,6 +18,7 @@ import threading
 import pytest
 
 import library
+import redis_server
 from server import HERE, PATIENCE, Server, apps_folder, environment, run, until
 from wire import Closed, WebSocket, call_http, call_text, fetch, post
 
@@ -584,7 +586,6 @@ def test_workers_are_one(serve, sessions):
 
 @pytest.fixture
 def redis():
-    redis_server = pytest.importorskip("redis_server")
     if not redis_server.BINARY:
         pytest.skip("redis-server is not installed")
     one = redis_server.Redis()
@@ -685,6 +686,30 @@ def test_handshakes_find_their_sessions_beside_a_redis_layer(serve, redis):
         with WebSocket(server, "/visits") as ws:
             assert ws.call("get", "nothing") is None
     assert server.metrics()["faults"] == 0
+
+
+def test_a_session_that_ends_before_redis_has_its_group_is_over(serve, redis):
+    """A handshake is held between the read of its session and the server's subscription to the session's end."""
+    proxy = redis_server.Proxy((redis.host, redis.port))
+    one = serve(["visits"], "--sessions", redis.url, "--layer", proxy.url, "--layer-timeout", "20s", "--workers", "1")
+    two = serve(["visits"], "--sessions", redis.url, "--layer", redis.url)
+    ann = Visitor(two)
+    ann.call("sign_in", "ann")
+    same = Visitor(one, ann.cookie)
+    assert same.call("who") == "ann"
+    proxy.hold()
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        opening = beside.submit(Visitor(one, ann.cookie).socket)
+        try:
+            until(lambda: b"session:" in b"".join(proxy.held), "the subscription")
+            assert same.call("who") == "ann"  # by then whatever the handshake asked before has its answer
+            ann.call("destroy")
+        finally:
+            proxy.release()
+        with opening.result(PATIENCE) as ws:
+            assert ws.call("who") is None
+    one.stop()
+    proxy.stop()
 
 
 # ---- who else could read or change what is kept -----------------------------------------------------

@@ -612,14 +612,14 @@ describe("a handshake", function()
     assert.same({ loads + 1, saves }, { traffic() })
   end)
 
-  it("of a visitor who is known asks it once", function()
+  it("of a visitor who is known asks it, and again once it hears of the session's end", function()
     local ann = visits.new(with_users())
     ann:call("sign_in", "ann")
     local loads, saves = traffic()
     local socket = ann:connect()
     assert.equal("ann", socket:call("who"))
     assert.is_true(socket:call("nothing"))
-    assert.same({ loads + 1, saves }, { traffic() })
+    assert.same({ loads + 2, saves }, { traffic() })
   end)
 
   it("succeeds without the store, and who touches the session is told", function()
@@ -673,17 +673,20 @@ describe("a handshake", function()
   end)
 
   for _, how in ipairs { "destroy", "rotate" } do
-    for waits, when in pairs { [0] = "after", [3] = "before" } do
-      local name = "whose session is over (%s) once it was read, and that hears so %s it goes on, is nobody's"
-      it(name:format(how, when), function()
+    for round, waits in ipairs { 0, 0, 3 } do
+      local name = "whose session is over (%s) once it was read, for the %s time, is nobody's%s"
+      local hears = waits > 0 and ", though it hears so before it goes on" or ""
+      it(name:format(how, round == 1 and "first" or "second", hears), function()
         local api
         local test = with_users(function(_, perigee) api = perigee end)
         local ann = visits.new(test)
         ann:call("sign_in", "ann")
-        local load = core.store_load
+        local load, asked = core.store_load, 0
         core.store_load = function(task, wait, id, ...)
-          core.store_load = load
           local job = load(task, wait, id, ...)
+          asked = asked + 1
+          if asked ~= math.min(round, 2) then return job end
+          core.store_load = load
           return function()
             local found = table.pack(job())
             local session = api.session.find(id)
@@ -693,7 +696,7 @@ describe("a handshake", function()
           end
         end
         local socket = ann:connect()
-        core.store_load = load
+        assert.equal(load, core.store_load)
         rig.settle()
         assert.equal(core.null, socket:call("who"))
         visits.new(test):call("tell", "ann")
@@ -710,6 +713,65 @@ describe("a handshake", function()
     local given = visits.new(test, name .. "=" .. NEVER_GIVEN):connect().response.headers["set-cookie"]
     assert.is_string(given)
     lacks(NEVER_GIVEN, given)
+  end)
+
+  --- A call as text: what is sent does not wait for the answer.
+  local function text(method, ...)
+    return core.json_encode { jsonrpc = "2.0", method = method, params = { ... }, id = method }
+  end
+
+  --- What the store says takes a second, from now on until the function that is returned is called; `answer`
+  --- may say something else, by the number of the question.
+  local function slow_store(api, answer)
+    local load, asked = core.store_load, 0
+    core.store_load = function(...)
+      local job = load(...)
+      asked = asked + 1
+      local n = asked
+      return function()
+        local found = table.pack(job())
+        api.sleep(1)
+        if answer and answer(n) then return table.unpack(answer(n)) end
+        return table.unpack(found, 1, found.n)
+      end
+    end
+    return function() core.store_load = load end
+  end
+
+  it("that could not ask vouches for no other that asks at the same time", function()
+    local api
+    local test = with_users(function(_, perigee) api = perigee end)
+    local name = visits.new(test, test:connect("/test").response.headers["set-cookie"]).cookie:match("^[^=]+")
+    local forged, sockets = name .. "=" .. NEVER_GIVEN, {}
+    without_store(function()
+      for i = 1, 2 do sockets[i] = visits.new(test, forged):connect() end
+    end)
+    local restore = slow_store(api)
+    for _, socket in ipairs(sockets) do socket:send(text("set", "a", 1)) end
+    test:advance(5)
+    restore()
+    assert.is_nil(visits.new(test, forged):call("get", "a"))
+    local given = visits.new(test, forged):connect().response.headers["set-cookie"]
+    assert.is_string(given)
+    lacks(NEVER_GIVEN, given)
+  end)
+
+  it("that could not ask hears of the session's end though one of two calls finds the store away", function()
+    local api
+    local test = with_users(function(_, perigee) api = perigee end)
+    local ann = visits.new(test)
+    ann:call("sign_in", "ann")
+    local socket
+    without_store(function() socket = ann:connect() end)
+    local restore = slow_store(api, function(n) return n == 1 and { false, "failed" } or nil end)
+    socket:send(("[%s,%s]"):format(text("get", "a"), text("get", "a")))
+    test:advance(5)
+    restore()
+    assert.equal("ann", socket:call("who"))
+    ann:call("destroy")
+    assert.equal(core.null, socket:call("who"))
+    visits.new(test):call("tell", "ann")
+    socket:expect_nothing("told")
   end)
 
   it("whose hook needs the store is answered 503, which is no fault of the app's", function()
