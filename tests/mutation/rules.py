@@ -2,6 +2,7 @@
 import dataclasses
 import re
 
+from mutation import equal
 from mutation.source import Source
 
 # changed where they stand between two values
@@ -37,10 +38,10 @@ class Mutant:
 def mutants(name, text):
     """All changes of a file, in the order of the file."""
     source = Source(name, text)
-    silent = _said(source)
+    silent, same = _said(source), equal.forms(source)
     found, seen = [], set()
     for rule, first, last, new in _changes(source):
-        if first in silent:
+        if first in silent or same.get((rule, first), "") in (None, new):
             continue
         start, end = source.tokens[first].start, source.tokens[last].end
         if (start, end, new) in seen:
@@ -118,17 +119,11 @@ def _numbers(source):
     for i, token in enumerate(source.tokens):
         if token.kind != "number" or i in results:
             continue
-        if source.is_c and (source.callee[i].startswith(("lua_", "luaL_")) or _is_size(source, i)):
+        if source.is_c and (source.callee[i].startswith(("lua_", "luaL_"))):
             continue
         new = _other_number(token.text, source.text[source.text.rfind("\n", 0, token.start) + 1:token.end])
         if new:
             yield "constant", i, i, new
-
-
-def _is_size(source, i):
-    """char text[64]"""
-    return source.tokens[i - 1].text == "[" and source.tokens[i + 1].text == "]" and source.tokens[i - 2].kind == "name" \
-        and (source.tokens[i - 3].kind == "name" or source.tokens[i - 3].text in ("*", ","))
 
 
 def _other_number(text, line):
