@@ -88,6 +88,7 @@ end
 ---@param fn function
 ---@param ... any
 function Ctx:spawn(fn, ...)
+  if type(fn) ~= "function" then error("spawn takes a function, not a " .. type(fn), 2) end
   if self[BITS] & E.HTTP ~= 0 then lifecycle.keep(self.consumer) end
   getmetatable(self).spawn(fn, ...)
 end

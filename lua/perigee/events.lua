@@ -87,7 +87,11 @@ end
 ---@param group string
 ---@param event perigee.Event
 function M.group_send(group, event)
-  to_group(group, encode(event, "group_send"))
+  local text = encode(event, "group_send")
+  if type(group) ~= "string" or #group == 0 or #group > 200 then
+    error("group_send: a group's name is a string of 1 to 200 bytes", 2)
+  end
+  to_group(group, text)
 end
 
 --- Sends an event to one connection.

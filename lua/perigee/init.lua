@@ -79,7 +79,7 @@ function M.for_app(app)
   ---@param fn function
   ---@param ... any its arguments
   function perigee.spawn(fn, ...)
-    wait.start(app, fn, ...)
+    return wait.start(app, fn, ...) -- a tail call: an error names where this was called
   end
 
   --- What the next version of this file gets when the app is loaded anew: plain values, and instances.

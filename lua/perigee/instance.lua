@@ -107,6 +107,7 @@ end
 ---@param fn function
 ---@param ... any
 function Instance:spawn(fn, ...)
+  if type(fn) ~= "function" then error("spawn takes a function, not a " .. type(fn), 2) end
   lifecycle.keep(self)
   local spawn = self._record.http_user and session.spawn or core.spawn
   spawn(fn, ...)

@@ -451,7 +451,6 @@ end
 ---@param fn function
 ---@param ... any
 function M.spawn(fn, ...)
-  if type(fn) ~= "function" then error("spawn takes a function, not a " .. type(fn), 2) end
   core.spawn(M.run, fn, ...)
 end
 

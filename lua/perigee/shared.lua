@@ -58,7 +58,8 @@ local function put(self, key, value, ttl, only_new, what)
   ttl = check_ttl(ttl, what)
   if value == nil then error(what .. ": the value is nil; delete(key) takes a key out", 2) end
   if not core.has_redis then
-    local is_set = core.shared_set(at, value, ttl, only_new)
+    local ok, is_set = pcall(core.shared_set, at, value, ttl, only_new)
+    if not ok then error(("%s: %s"):format(what, is_set), 2) end
     if is_set == nil then unavailable("the memory for them is full (setting shared_memory)") end
     if only_new then return is_set end
     return

@@ -196,6 +196,10 @@ describe("events", function()
     end
     rig.raises(function() C:send(ann.channel, { type = "x", f = print }) end, "send: cannot encode a function at .f")
     rig.raises(function() C:send(5, { type = "x" }) end, "send: the channel must be a string")
-    rig.raises(function() C:group_send("", { type = "x" }) end, "1 to 200 bytes")
+    for _, name in ipairs { "", ("g"):rep(201), 5, {} } do
+      local function send() C:group_send(name, { type = "x" }) end
+      rig.raises(send, "group_send: a group's name is a string of 1 to 200 bytes")
+    end
+    C:group_send(("g"):rep(200), { type = "x" })
   end)
 end)

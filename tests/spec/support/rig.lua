@@ -1,6 +1,7 @@
 --- What the specs of the Lua rooms share: apps in one line, and the questions they all ask.
 local assert = require("luassert")
 local core = require("perigee.core")
+local report = require("perigee.report")
 local testcore = require("perigee.core.testing")
 local testing = require("perigee.testing")
 local uv = require("luv")
@@ -115,6 +116,7 @@ function M.raises(fn, ...)
   assert.is_false(ok, "no error was raised")
   local text = tostring(err)
   for _, part in ipairs { ... } do M.has(part, text) end
+  assert(not report.is_own(text), ("a line of the server's own is named:\n%s"):format(text))
   return text
 end
 
