@@ -185,6 +185,20 @@ def test_etag(site):
             assert (response.status, response.body) == (200, b"plain\n"), value
 
 
+def test_conditions_count_wherever_their_field_stands(site):
+    """First, last, in between."""
+    first = fetch(site, get("/site/plain.txt"))
+    tag, modified = first["ETag"], first["Last-Modified"]
+    others = ["Host: h", "Accept: */*", "X-A: b"]
+    for field in f"If-None-Match: {tag}", f"If-Modified-Since: {modified}", "Range: bytes=0-1":
+        wanted = 206 if field.startswith("Range") else 304
+        for at in range(len(others) + 1):
+            lines = others[:at] + [field] + others[at:]
+            with Http(site) as http:
+                http.send("\r\n".join(["GET /site/plain.txt HTTP/1.1", *lines, "", ""]).encode())
+                assert http.response().status == wanted, lines
+
+
 def test_etag_changes_with_the_file(site):
     path = site.public / "changing.txt"
     tags = set()

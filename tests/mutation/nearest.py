@@ -8,9 +8,16 @@ TALKS_TO = {
     "test_rpc": "call envelope json task plain rpc params types schema caller consumer ctx errors spelling app instance memory "
                 "utf8 buf handover report shared",
     "test_websocket": "ws ws_conn conn utf8 handshake lconn dispatch deflate deadline worker digest buf channel events origin",
-    "test_http": "http http_conn conn web cors dispatch headers routes origin host metrics call client worker cookie",
+    "test_http": "authority chunks http http_conn conn web cors dispatch headers routes origin host metrics call client worker cookie",
     "test_static": "files digest routes dispatch http pages",
-    "test_smuggle": "http http_conn",
+    "test_smuggle": "http http_conn chunks",
+    "test_fair": "turn held dispatch call task conn ws_conn http_conn web",
+    "test_output": "conn call dispatch groups llayer",
+    "test_pause": "deadline conn worker ws_conn http_conn",
+    "test_access": "access client authority origin",
+    "test_memory": "collector memory mem worker",
+    "test_names": "redis",
+    "test_locale": "locale log json",
     "test_lifecycle": "task lconn lifecycle call wait scope instance consumer worker deadline ws_conn signals group groups pending "
                       "channel state host announce topics mail",
     "test_cluster": "groups topics layer parcel payload shared llayer broker group channel mailbox events remote host announce "
@@ -18,15 +25,15 @@ TALKS_TO = {
     "test_deflate": "deflate ws_conn ws",
     "test_proxy": "forwarded network client origin cookie user",
     "test_routes": "routes cors pages web http consumer",
-    "test_console": "console linspect inspector facts crew shown",
+    "test_console": "printable console linspect inspector facts crew shown",
     "test_openrpc": "discover schema types",
     "test_client": "lwsclient client caller traffic perigee reserved",
     "test_reload": "pages reload generation bundle tree watch command check app bytecode settings announce scope signals livepage state",
     "test_sessions": "session store sqlite redis_sessions lstore user token cookie lsecret secret password state handover",
-    "test_cli": "settings configfile config command init flags spelling check lwsclient state bytecode",
-    "test_docs": "consumer app mail log init channel",
-    "test_process": "log metrics host worker listener state command generation settings main lblocking mem config announce",
-    "test_runaway": "task memory lblocking wait plain json bytecode",
+    "test_cli": "project testing source ltest settings configfile config command init flags spelling check lwsclient state bytecode",
+    "test_docs": "testing consumer app mail log init channel",
+    "test_process": "first outlet streams log_limit printable lluv claim hash source project log metrics host worker listener state command generation settings main lblocking mem config announce",
+    "test_runaway": "pattern lstring ltable lbound holder task memory lblocking wait plain json bytecode",
     "test_layer_faults": "broker redis reply redis_sessions llayer layer groups",
     "test_inspector": "linspect facts feed crew shown inspector traffic livepage",
 }
@@ -37,8 +44,10 @@ SPECS = {
     "task": "wait", "web": "http", "files": "public", "llayer": "shared", "pending": "client_calls", "caller": "client_calls",
     "types": "params", "schema": "params", "consumer": "registration", "app": "registration", "configfile": "config",
     "password": "user", "secret": "token", "report": "errors", "channel": "events", "group": "events", "memory": "collector",
-    "lifecycle": "ordering", "routes": "http", "headers": "http", "settings": "config", "client": "client_calls",
+    "lluv": "luv", "ltest": "testing", "bytes": "stream", "clock": "token", "lifecycle": "ordering", "routes": "http", "headers": "http", "settings": "config", "client": "client_calls",
 }
+# Unit tests that have another name.
+UNITS = {"pattern": "lstring", "holder": "task"}
 MOST_UNITS = 4  # nearly everything includes base/buf.h
 
 
@@ -59,7 +68,7 @@ class Nearest:
             return []
         floor, room = pathlib.Path(file).parts[-2:]
         header = f'#include "{floor}/{room[:-2]}.h"'
-        own = [path.stem for path in self._units if path.stem == f"test_{room[:-2]}"]
+        own = [path.stem for path in self._units if path.stem == f"test_{UNITS.get(room[:-2], room[:-2])}"]
         others = [path.stem for path, text in self._units.items() if header in text and path.stem not in own]
         return (own + others)[:MOST_UNITS]
 
