@@ -508,7 +508,8 @@ void call_on_peer(struct conn *conn, int change) {
 static void call_waits(struct task *t) {
   struct call *c = call_of(t);
   if (c->text) {
-    c->weight = held_weight(c->text, c->text_len);
+    /* what is no JSON is with `receive`, as a string */
+    c->weight = c->bits & ENV_MALFORMED ? c->text_len : held_weight(c->text, c->text_len);
     held_add(t->host, c->conn, c->weight);
   }
   c->text = NULL;

@@ -722,10 +722,16 @@ static void deliver_queued(struct host *h, uint64_t id) {
   struct turn *turn = &h->worker.turn;
   struct conn *conn;
   bool may_go_on = true;
-  while ((conn = worker_conn(&h->worker, id)) && ws_is_open(conn) && may_go_on) {
+  while ((conn = worker_conn(&h->worker, id)) && ws_is_open(conn)) {
     struct peer *p = peer_of(conn);
     struct queued *q = p->queued;
-    if (!q || peer_is_busy(p)) break;
+    p->is_released = q && !peer_is_busy(p);
+    if (!p->is_released) break; /* whoever makes it free releases it */
+    if (!may_go_on) {
+      metric_add(&h->worker.metrics.turns_cut, 1);
+      put_off(conn);
+      break;
+    }
     p->queued = q->next;
     p->n_queued--;
     p->queued_bytes -= q->len;
@@ -734,13 +740,7 @@ static void deliver_queued(struct host *h, uint64_t id) {
     conn = worker_conn(&h->worker, id);
     if (conn) may_go_on = turn_charge(turn, &conn->share);
   }
-  if (!conn) return;
-  peer_of(conn)->is_released = false;
-  if (!may_go_on && peer_of(conn)->queued) {
-    metric_add(&h->worker.metrics.turns_cut, 1);
-    put_off(conn);
-  }
-  call_weigh(conn);
+  if (conn) call_weigh(conn);
 }
 
 /* All of them together get no more of a turn than one connection does. Those that are left come

@@ -153,6 +153,19 @@ def test_many_in_order_get_a_share_together(fair):
         assert max(steps) <= BETWEEN, steps
 
 
+def test_in_order_nobody_is_overtaken_again_and_again(fair):
+    """Who had a share and is put off again comes behind those who are put off and were left by the bound of all."""
+    with contextlib.ExitStack() as stack:
+        for i in range(3):
+            strict(stack, fair, *(call_text("busy", PIECE_MS, id=n) for n in range(PIECES)))
+            until_waits(fair, i + 1)
+        last = strict(stack, fair, notification("busy", PIECE_MS), call_text("done", id="last"))
+        until_waits(fair, 4)
+        start = call_http(fair, "/fair", "done")
+        call_http(fair, "/fair", "open")
+        assert last.answer("last") - start <= 3 * 4 + 1  # each of the four had two pieces, and some were interleaved
+
+
 def test_nobody_pays_for_the_last_of_another(fair):
     """It is not charged to who comes next: that one's short messages are not put off."""
     with contextlib.ExitStack() as stack:
@@ -164,6 +177,18 @@ def test_nobody_pays_for_the_last_of_another(fair):
         call_http(fair, "/fair", "open")
         assert long.answer("last") is None
         assert [short.answer(i) for i in range(20)] == ["pong"] * 20
+        assert fair.metrics()["turns_cut"] == before
+
+
+def test_who_waits_for_itself_was_not_cut(fair):
+    """Its share is used up, but what is next could not begin anyway."""
+    with contextlib.ExitStack() as stack:
+        ws = strict(stack, fair, call_text("busy_then_hold", PIECE_MS, id=1), call_text("ping", id=2))
+        until_waits(fair, 1)
+        before = fair.metrics()["turns_cut"]
+        call_http(fair, "/fair", "open")
+        gate(fair, 1)
+        assert (ws.answer(1), ws.answer(2)) == (None, "pong")
         assert fair.metrics()["turns_cut"] == before
 
 
@@ -475,6 +500,21 @@ def test_what_has_no_answer_is_turned_away_while_memory_is_held(fair):
             with Http(fair) as http:
                 assert http.ask(request("POST", "/fair/plain", (("Content-Type", "text/plain"),), b"x" * n)).status == status
     assert fair.metrics()["calls_refused"] == before + 3
+
+
+def test_what_receive_gets_weighs_no_more_than_its_bytes(fair):
+    """Also where JSON is expected: what looks like many values is none."""
+    text = "hold" + "," * (4096 * 1024 // 80)  # would weigh 4 MiB as JSON
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(WebSocket(fair, "/fair/both")) for _ in range(6)]
+        for ws in sockets:
+            ws.send_text(text)
+        until_waits(fair, len(sockets))
+        with WebSocket(fair, "/fair") as ws:
+            assert answer_to(ws, text_of_weight(20000)) == "answered"
+        call_http(fair, "/fair", "open")
+        for ws in sockets:
+            assert ws.receive_frame().payload == b"received %d" % len(text)
 
 
 def test_what_receive_holds_stops_the_reading(fair):

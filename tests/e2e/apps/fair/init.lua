@@ -23,6 +23,10 @@ local function declare(C)
     wait_for_gate()
     busy(ms)
   end)
+  C:rpc_method("busy_then_hold", function(_, ms)
+    busy(ms)
+    wait_for_gate()
+  end)
   C:rpc_method("storm", function(_, n, ms)
     for _ = 1, n do perigee.spawn(busy, ms) end
   end)
@@ -64,6 +68,9 @@ Fair:post("plain", function(ctx)
 end)
 
 local Both = perigee.consumer { path = "/fair/both" }
-Both.receive = function(self, data) self:send("received " .. #data) end
+Both.receive = function(self, data)
+  if data:find("^hold") then wait_for_gate() end
+  self:send("received " .. #data)
+end
 
 return { Fair, Strict, Raw, Both }
