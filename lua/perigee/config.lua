@@ -122,7 +122,7 @@ M.keys = {
   { name = "close_timeout", type = "duration", default = 3, min = 0.001, max = HOUR, section = "Timeouts",
     doc = "Time for an answer to a close frame." },
   { name = "linger_timeout", type = "duration", default = 2, min = 0.001, max = HOUR, section = "Timeouts",
-    doc = "Time for a client to read the last words of a closing connection." },
+    doc = "Time in which a client must take some of what is left of a closing connection's last words." },
 }
 
 ---@type table<string, perigee.Key>

@@ -155,14 +155,34 @@ bool conn_is_taking(struct conn *conn) {
   return is_taking;
 }
 
+/* While finishing: whoever reads gets the rest, but a byte now and then must not hold a place for
+ * ever. A rate in each period would wrong who takes a window of the kernel's at once, so it has as
+ * long in all as a body of what is left may take to come. */
+static void on_lingered(struct conn *conn) {
+  const struct conn_limits *limits = conn->worker->limits;
+  uint32_t heard = (uint32_t)worker_heard(conn->worker);
+  if (!conn_is_taking(conn) || conn->left == 0) {
+    conn_close(conn, conn->why);
+    return;
+  }
+  if (!conn->is_timed) {
+    conn->is_timed = true;
+    conn->taken_by = heard + (uint32_t)conn_time_left(limits, 0, conn->left);
+  }
+  if ((int32_t)(conn->taken_by - heard) > 0) {
+    conn_set_timeout(conn, limits->linger_ms);
+    return;
+  }
+  conn->is_doomed = true;
+  mark_dirty(conn);
+}
+
 static void on_timeout(struct deadline *d) {
   struct conn *conn = conn_of_timeout(d);
-  if (conn->state != CONN_FINISHING)
-    conn->protocol->timeout(conn);
-  else if (conn_is_taking(conn) && conn->left > 0) /* as long as it reads, it gets the rest */
-    conn_set_timeout(conn, conn->worker->limits->linger_ms);
+  if (conn->state == CONN_FINISHING)
+    on_lingered(conn);
   else
-    conn_close(conn, conn->why);
+    conn->protocol->timeout(conn);
 }
 
 void conn_set_timeout(struct conn *conn, uint64_t ms) {

@@ -126,12 +126,13 @@ struct conn {
   bool is_reading : 1;
   bool is_dirty : 1;     /* in worker.dirty */
   bool is_unpaused : 1;  /* in worker.unpaused */
-  bool is_doomed : 1;    /* output over the hard limit: the next flush cuts it */
+  bool is_doomed : 1;    /* too much output, or for too long: the next flush cuts it */
   bool is_writing : 1;   /* a uv_write is under way */
   bool has_ended : 1;    /* the peer's half is over */
   bool is_fresh : 1;     /* HTTP: no request was answered yet */
   bool has_shut : 1;     /* our half is over */
   bool is_last_word : 1; /* finishing: close as soon as all is written */
+  bool is_timed : 1;     /* finishing: taken_by is set */
   bool is_gone : 1;      /* libuv has let go: freed when in no list any more */
 
   struct slice first; /* output queue: the first slice, then the backlog's; len 0: empty */
@@ -141,6 +142,7 @@ struct conn {
   uint32_t input_cap;
   uint32_t lingered;       /* finishing: bytes thrown away */
   uint32_t left;           /* bytes the peer had not taken when conn_is_taking was asked last */
+  uint32_t taken_by;       /* finishing: when all must be taken, low bits of worker_heard() */
   struct backlog *backlog; /* owned; NULL unless needed */
   uint64_t active;         /* worker_now() of the last input */
   struct turn_share share; /* of the worker's turn */
@@ -182,8 +184,8 @@ void conn_resume(struct conn *conn, enum conn_pause why);
 bool conn_may_go_on(struct conn *conn);
 
 /* Takes no more output, ignores input, and closes when all is written and the peer has ended its
- * half (or after limits.linger_ms in which the peer took nothing): closing at once could reset away
- * what it has not read yet. */
+ * half (or after limits.linger_ms in which the peer took nothing, or when it has not taken all in
+ * the time of a body of that length): closing at once could reset away what it has not read yet. */
 void conn_finish(struct conn *conn, const char *why);
 
 /* The same without waiting for the peer's end: for when both sides have said all they will say. */

@@ -323,6 +323,19 @@ def test_last_answer_of_a_connection_is_read_steadily(serve):
         http.expect_end()
 
 
+def test_last_answer_of_a_connection_that_drips(serve):
+    """It is taken all the time, but so slowly that it would take for ever: it has the time of a body of that length."""
+    server = serve(["echo"], "--linger-timeout", "500ms", "--body-timeout", "200ms")
+    with Http(server, receive_buffer=4096) as http, WebSocket(server, "/echo") as clock:
+        http.send(post("/echo", call_text("repeated", "x", BIG // 30), [("Connection", "close")]))
+        taken = 0
+        while server.metrics()["slow_readers"] == 0:
+            taken += len(http.socket.recv(1000))
+            assert taken < BIG // 30, "nobody has cut it"
+            clock.call("sleep", 0.05)
+        server.until(lambda m: m["connections"] == 2)  # the clock's and that of the metrics
+
+
 def test_request_cut_short_is_not_run(everything):
     whole = post("/echo", call_text("mark"))
     chunks = request("POST", "/echo", [("Content-Type", "application/json"), ("Transfer-Encoding", "chunked")]) \

@@ -11,6 +11,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 static const struct conn_limits limits = {
@@ -51,6 +54,23 @@ int uv_try_write(uv_stream_t *stream, const uv_buf_t bufs[], unsigned n) {
   if (full_writes == 0) return UV_EAGAIN;
   if (full_writes > 0) full_writes--;
   return real(stream, bufs, n);
+}
+
+/* What the peer has not taken, by the kernel. */
+static long untaken =
+    -1; /* how much it says next, and one less each time it is asked; -1: the truth */
+
+int ioctl(int fd, unsigned long request, ...) {
+  static int (*real)(int, unsigned long, ...);
+  va_list rest;
+  va_start(rest, request);
+  void *out = va_arg(rest, void *);
+  va_end(rest);
+  if (!real) *(void **)&real = dlsym(RTLD_NEXT, "ioctl");
+  if (request != SIOCOUTQ || untaken < 0) return real(fd, request, out);
+  *(int *)out = (int)untaken;
+  if (untaken > 0) untaken--;
+  return 0;
 }
 
 /* ---- the floor above --------------------------------------------------------------------------
@@ -190,6 +210,7 @@ static int start(void **state) {
   n_requests = n_gone = n_closed = n_messages = closed_code = 0;
   closed_reason[0] = '\0';
   good_writes = full_writes = -1;
+  untaken = -1;
   worker_open(&w, 0, &limits, &http, &ws, (struct worker_events){.mail = on_mail}, NULL, 64, 100);
   deadlines_freeze(&w.deadlines);
   connect_pair();
@@ -199,6 +220,7 @@ static int start(void **state) {
 static int stop(void **state) {
   (void)state;
   good_writes = full_writes = -1;
+  untaken = -1;
   if (peer >= 0) close(peer);
   peer = -1;
   worker_close(&w);
@@ -324,6 +346,53 @@ static void a_last_answer_ends_the_connection(void **state) {
   pass(limits.linger_ms);
   assert_true(is_over());
   assert_int_equal(n_gone, 1);
+}
+
+/* It takes a byte whenever we look: the rest must be taken in the time of a body of that length. */
+static void a_last_answer_that_drips_has_its_time(void **state) {
+  (void)state;
+  static const struct {
+    long bytes;
+    uint64_t ms; /* until the look that finds the time over: one each linger_ms */
+  } cases[] = {{10 * CONN_RATE - 66, 40000}, {10 * CONN_RATE, 40000}, {10 * CONN_RATE + 66, 42000}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    if (i) connect_pair();
+    give_text("GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    untaken = cases[i].bytes;
+    pass(limits.linger_ms + cases[i].ms - 1);
+    assert_false(is_over());
+    assert_int_equal(atomic_load(&w.metrics.slow_readers), i);
+    pass(1);
+    assert_true(is_over());
+    assert_int_equal(atomic_load(&w.metrics.slow_readers), i + 1);
+    untaken = -1;
+    close(peer);
+    peer = -1;
+  }
+}
+
+static void a_last_answer_that_is_taken_in_time_is_not_cut(void **state) {
+  (void)state;
+  give_text("GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  untaken = 10 * CONN_RATE;
+  pass(limits.linger_ms + limits.body_ms);
+  untaken = 0;
+  pass(limits.linger_ms);
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 0);
+}
+
+static void who_takes_nothing_of_the_last_answer_has_no_time(void **state) {
+  (void)state;
+  give_text("GET /1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  untaken = 1000;
+  pass(limits.linger_ms);
+  untaken = 1000; /* as before */
+  pass(limits.linger_ms - 1);
+  assert_false(is_over());
+  pass(1);
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 0);
 }
 
 static void the_peers_end_ends_the_waiting(void **state) {
@@ -1558,6 +1627,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_request_waits_until_the_one_before_is_answered, start,
                                       stop),
       cmocka_unit_test_setup_teardown(a_last_answer_ends_the_connection, start, stop),
+      cmocka_unit_test_setup_teardown(a_last_answer_that_drips_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(a_last_answer_that_is_taken_in_time_is_not_cut, start, stop),
+      cmocka_unit_test_setup_teardown(who_takes_nothing_of_the_last_answer_has_no_time, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(the_peers_end_ends_the_waiting, start, stop),
       cmocka_unit_test_setup_teardown(an_end_after_the_request_still_gets_its_answer, start, stop),
       cmocka_unit_test_setup_teardown(an_end_inside_a_request_runs_nothing, start, stop),
