@@ -76,6 +76,8 @@ function M.open()
     file = ":memory:"
   elseif not file then
     error(("sessions: '%s' is no store; known are sqlite, sqlite:FILE, memory and redis://HOST"):format(where), 0)
+  else
+    state.judge_home("the session file", file, "--sessions sqlite:FILE")
   end
   core.store_open(file, is_redis ~= nil)
   is_open = true

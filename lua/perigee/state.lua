@@ -43,7 +43,7 @@ local function claim(path)
 end
 
 --- Mode bits.
-local ALL_WRITE <const>, GROUP_WRITE <const>, STICKY <const> = 2, 16, 512
+local ALL_WRITE <const>, GROUP_WRITE <const> = 2, 16
 
 --- Does it belong to this process's user, or to root?
 ---@param stat { uid: integer }
@@ -52,22 +52,40 @@ function M.is_ours(stat)
   return stat.uid == uv.getuid() or stat.uid == 0
 end
 
---- Who can exchange files in the folder can sign in as anybody: by a session, or by the key for tokens.
+--- Who can exchange files in the folder can sign in as anybody: by a session, or by the key for tokens. A sticky
+--- bit, as /tmp has, keeps others from that, but not from planting files there that are read with them.
+---@param what string which folder it is
 ---@param path string
----@param stat { uid: integer, mode: integer }
-local function judge(path, stat)
+---@param stat { uid: integer, gid: integer, mode: integer }
+---@param instead string how to name another
+local function judge(what, path, stat, instead)
   if not M.is_ours(stat) then
-    error(("the state folder %s belongs to another user (%d), who could sign in as anybody: run the server as that "
-      .. "user, chown the folder, or name another with --state DIR"):format(path, stat.uid), 0)
+    error(("%s %s belongs to another user (%d), who could sign in as anybody: run the server as that user, chown the "
+      .. "folder, or name another with %s"):format(what, path, stat.uid, instead), 0)
   end
-  if stat.mode & ALL_WRITE ~= 0 and stat.mode & STICKY == 0 then
-    error(("the state folder %s may be written by everybody (mode %o), who could sign in as anybody: chmod 700 it, or "
-      .. "name a folder inside of it with --state DIR, which is made"):format(path, stat.mode & 511), 0)
+  if stat.mode & ALL_WRITE ~= 0 then
+    error(("%s %s may be written by everybody (mode %o), who could sign in as anybody: chmod 700 it, or use a folder "
+      .. "inside of it: %s"):format(what, path, stat.mode & 1023, instead), 0)
   end
   if stat.mode & GROUP_WRITE ~= 0 then
-    core.log("warn", "the state folder may be written by its group: who is in it can sign in as anybody", {
-      state = path, gid = stat.gid, cure = "chmod 700 " .. path,
+    core.log("warn", what .. " may be written by its group: who is in it can sign in as anybody", {
+      folder = path, gid = stat.gid, cure = "chmod 700 " .. path,
     })
+  end
+end
+
+--- Judges the folder of a file that the operator has named; and the one that holds it, when the name is a link's.
+--- What is missing says so when the file is opened.
+---@param what string which file it is
+---@param file string
+---@param instead string how to name another
+function M.judge_home(what, file, instead)
+  local judged
+  for _, path in ipairs { file, (uv.fs_realpath(file)) } do
+    local folder = uv.fs_realpath(path:match("^(.*/)[^/]*$") or ".")
+    local stat = folder and folder ~= judged and uv.fs_stat(folder)
+    if stat then judge("the folder of " .. what, folder, stat, instead) end
+    judged = folder
   end
 end
 
@@ -85,7 +103,7 @@ function M.folder()
     error(("the state folder %s cannot be made: %s; name another with --state DIR"):format(
       path, err or "it is no folder"), 0)
   end
-  judge(path, stat)
+  judge("the state folder", path, stat, "--state DIR, which is made")
   if is_new then tell_of_older(path) end
   claim(path)
   return path

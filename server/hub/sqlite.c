@@ -290,12 +290,22 @@ static void work_once(struct keeper *k, struct store_job *jobs) {
 
 /* ---- a file that is taken away --------------------------------------------------------------- */
 
-static struct which which_file(const char *path, const char *suffix) {
-  char name[PATH_MAX];
+static struct which which_file(const char *path) {
   struct stat info;
-  int n = snprintf(name, sizeof name, "%s%s", path, suffix);
-  if (n < 0 || (size_t)n >= sizeof name || stat(name, &info) != 0) return (struct which){0};
+  if (stat(path, &info) != 0) return (struct which){0};
   return (struct which){info.st_dev, info.st_ino};
+}
+
+/* SQLite's own files lie beside the one that a link leads to. False: the name is too long. */
+static bool name_beside(const char *path, const char *suffix, char name[static PATH_MAX]) {
+  char real[PATH_MAX];
+  int n = snprintf(name, PATH_MAX, "%s%s", realpath(path, real) ? real : path, suffix);
+  return n >= 0 && n < PATH_MAX;
+}
+
+static struct which which_beside(const char *path, const char *suffix) {
+  char name[PATH_MAX];
+  return name_beside(path, suffix, name) ? which_file(name) : (struct which){0};
 }
 
 static bool is_same(struct which a, struct which b) {
@@ -304,15 +314,14 @@ static bool is_same(struct which a, struct which b) {
 
 /* Does the path still lead to the open file? */
 static bool is_there(const struct keeper *k) {
-  return !k->is_file || is_same(which_file(k->path, ""), k->file);
+  return !k->is_file || is_same(which_file(k->path), k->file);
 }
 
 /* What SQLite wrote beside the old file would be taken for the new one's. */
 static void remove_old(const struct keeper *k, const char *suffix, struct which old) {
   char name[PATH_MAX];
-  if (old.ino == 0 || !is_same(which_file(k->path, suffix), old)) return;
-  snprintf(name, sizeof name, "%s%s", k->path, suffix);
-  unlink(name);
+  if (old.ino == 0 || !name_beside(k->path, suffix, name)) return;
+  if (is_same(which_file(name), old)) unlink(name);
 }
 
 /* Opens what is there now, or makes it. False: that cannot be done; it is tried again next time. */
@@ -321,7 +330,7 @@ static bool settle(struct keeper *k) {
   struct log_line l;
   if (k->db && is_there(k)) return true;
   if (k->db) {
-    bool is_gone = which_file(k->path, "").ino == 0;
+    bool is_gone = which_file(k->path).ino == 0;
     if (log_begin(&l, LOG_WARN,
                   is_gone ? "the session file was removed while it was in use"
                           : "the session file was replaced while it was in use")) {
@@ -488,6 +497,22 @@ static char *judge_file(const char *path, const struct stat *info) {
   return NULL;
 }
 
+/* What SQLite finds beside the file it takes for the file's latest changes. */
+static char *judge_beside(const char *path) {
+  static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+  char *error = NULL;
+  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && !error; i++) {
+    char name[PATH_MAX];
+    struct stat info;
+    if (!name_beside(path, suffixes[i], name)) return text("%s: the name is too long", path);
+    if (lstat(name, &info) != 0) continue;
+    error = S_ISREG(info.st_mode)
+                ? judge_file(name, &info)
+                : text("%s is no file: move it away, or choose another folder with --state", name);
+  }
+  return error;
+}
+
 /* Only its owner may read the file; and the system says better than SQLite what is wrong with it.
  */
 static char *touch_file(const char *path, struct stat *info) {
@@ -500,7 +525,8 @@ static char *touch_file(const char *path, struct stat *info) {
   close(fd);
   if (code != 0 || !S_ISREG(info->st_mode))
     return text("%s is no file: choose another folder with --state", path);
-  return judge_file(path, info);
+  char *error = judge_file(path, info);
+  return error ? error : judge_beside(path);
 }
 
 /* Returns what is wrong, or NULL. */
@@ -523,8 +549,8 @@ static char *open_db(struct keeper *k) {
   }
   k->file = (struct which){info.st_dev, info.st_ino};
   if (k->is_file) {
-    k->wal = which_file(k->path, "-wal");
-    k->shm = which_file(k->path, "-shm");
+    k->wal = which_beside(k->path, "-wal");
+    k->shm = which_beside(k->path, "-shm");
   } else {
     char limit[64];
     snprintf(limit, sizeof limit, "PRAGMA max_page_count = %d", MEMORY_PAGES);

@@ -726,7 +726,7 @@ def kept(tmp_path):
     return state
 
 
-@pytest.mark.parametrize("mode, is_taken", [(0o700, True), (0o755, True), (0o1777, True), (0o777, False), (0o702, False)])
+@pytest.mark.parametrize("mode, is_taken", [(0o700, True), (0o755, True), (0o1777, False), (0o777, False), (0o702, False)])
 def test_a_state_folder_that_everybody_may_write_is_refused(tmp_path, mode, is_taken):
     state = kept(tmp_path)
     state.chmod(mode)
@@ -799,3 +799,105 @@ def test_a_session_file_that_others_may_write_is_refused(tmp_path, mode, is_take
 def test_a_session_file_that_is_none_is_refused(tmp_path):
     os.mkfifo(tmp_path / "fifo", 0o600)
     assert "is no file" in start_fails(tmp_path, "--sessions", f"sqlite:{tmp_path / 'fifo'}", "--state", str(tmp_path / "s"))
+
+
+def filed(tmp_path):
+    """A file named by the operator in which sessions are kept, in a folder of its own, after kill -9: all of SQLite's
+    files are there."""
+    file = tmp_path / "folder" / "visits.sqlite"
+    file.parent.mkdir(mode=0o700)
+    server = Server(["visits"], "--sessions", f"sqlite:{file}")
+    Visitor(server).call("set", "a", 1)
+    server.kill()
+    file.with_name(file.name + "-journal").touch(0o600)
+    return file
+
+
+BESIDE = ["-wal", "-shm", "-journal"]
+
+
+@pytest.mark.parametrize("suffix", BESIDE)
+@pytest.mark.parametrize("mode, is_taken", [(0o600, True), (0o644, True), (0o620, False), (0o602, False)])
+def test_what_sqlite_reads_beside_the_file_is_judged_likewise(tmp_path, suffix, mode, is_taken):
+    file = filed(tmp_path)
+    beside = file.with_name(file.name + suffix)
+    beside.chmod(mode)
+    if is_taken:
+        with Server(["visits"], "--sessions", f"sqlite:{file}") as server:
+            warned = server.log_lines(f"warn .*sessions may be read by others.*{re.escape(str(beside))}")
+            assert bool(warned) == (mode == 0o644)
+    else:
+        message = start_fails(tmp_path, "--sessions", f"sqlite:{file}")
+        assert f"{beside} may be written by others (mode {mode:o})" in message and "chmod 600" in message
+
+
+@as_root
+@pytest.mark.parametrize("suffix", ["", *BESIDE])
+def test_what_sqlite_reads_must_not_be_another_users(tmp_path, suffix):
+    file = filed(tmp_path)
+    os.chown(f"{file}{suffix}", 65534, 65534)
+    message = start_fails(tmp_path, "--sessions", f"sqlite:{file}")
+    assert f"{file}{suffix} belongs to another user (65534)" in message and "chown" in message
+
+
+@pytest.mark.parametrize("suffix", BESIDE)
+def test_what_sqlite_reads_must_be_files(tmp_path, suffix):
+    file = filed(tmp_path)
+    beside = file.with_name(file.name + suffix)
+    beside.unlink()
+    beside.symlink_to(tmp_path / "elsewhere")
+    assert f"{beside} is no file" in start_fails(tmp_path, "--sessions", f"sqlite:{file}")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o770, 0o777, 0o1777])
+def test_the_folder_of_a_session_file_is_judged(tmp_path, mode, by_link):
+    file = filed(tmp_path)
+    folder = file.parent
+    folder.chmod(mode)
+    if by_link:
+        (tmp_path / "link").symlink_to(file)
+        file = tmp_path / "link"
+    if mode & 2:
+        message = start_fails(tmp_path, "--sessions", f"sqlite:{file}")
+        assert f"the folder of the session file {folder} may be written by everybody (mode {mode:o})" in message
+        assert "--sessions sqlite:FILE" in message
+    else:
+        with Server(["visits"], "--sessions", f"sqlite:{file}") as server:
+            warned = server.log_lines("warn .*the folder of the session file may be written by its group")
+            assert len(warned) == (mode == 0o770)
+
+
+def test_the_folder_of_a_link_to_the_session_file_is_judged(tmp_path):
+    """Who can exchange the link chooses the file."""
+    file = filed(tmp_path)
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    (open_to_all / "link").symlink_to(file)
+    message = start_fails(tmp_path, "--sessions", f"sqlite:{open_to_all}/link")
+    assert f"the folder of the session file {open_to_all} may be written by everybody" in message
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_what_lies_where_a_link_leads_is_judged(tmp_path, suffix):
+    file = filed(tmp_path)
+    pathlib.Path(f"{file}{suffix}").chmod(0o622)
+    (tmp_path / "link").symlink_to(file)
+    assert "may be written by others (mode 622)" in start_fails(tmp_path, "--sessions", f"sqlite:{tmp_path}/link")
+
+
+@as_root
+def test_the_folder_of_a_session_file_must_not_be_another_users(tmp_path):
+    file = filed(tmp_path)
+    os.chown(file.parent, 65534, 65534)
+    message = start_fails(tmp_path, "--sessions", f"sqlite:{file}")
+    assert f"the folder of the session file {file.parent} belongs to another user (65534)" in message
+
+
+def test_a_session_file_named_without_a_folder_lies_in_the_working_one(tmp_path):
+    apps_folder(tmp_path / "apps", ["visits"])
+    tmp_path.chmod(0o777)
+    ended = run("serve", "--listen", "127.0.0.1:0", "--apps", "apps", "--sessions", "sqlite:s.sqlite", cwd=tmp_path)
+    assert ended.returncode == 1 and f"the folder of the session file {tmp_path.resolve()} may be written" in ended.stderr

@@ -503,14 +503,13 @@ static void a_file_that_is_removed_is_made_anew(void **state) {
 }
 
 /* A backup that is put in its place: what SQLite keeps beside the old file must not reach it. */
-static void a_file_that_is_replaced_is_used(void **state) {
-  (void)state;
+static void replace(const char *name) {
   struct desk desk;
   desk_open(&desk, path_of("backup"));
   assert_int_equal(saved(&desk, 1, 0, "a", "of the backup", true), STORE_OK);
   desk_close(&desk);
   assert_false(is_file("backup-wal"));
-  desk_open(&desk, path_of("replaced"));
+  desk_open(&desk, path_of(name));
   assert_int_equal(saved(&desk, 1, 0, "a", "old", true), STORE_OK);
   assert_int_equal(saved(&desk, 2, 0, "a", "old", true), STORE_OK);
   assert_true(is_file("replaced-wal"));
@@ -524,10 +523,18 @@ static void a_file_that_is_replaced_is_used(void **state) {
   assert_string_equal(loaded(&desk, 1, 0), "a=of the backup");
   assert_string_equal(loaded(&desk, 2, 0), "absent");
   desk_close(&desk);
-  desk_open(&desk, path_of("replaced"));
+  desk_open(&desk, path_of(name));
   assert_string_equal(loaded(&desk, 1, 0), "a=of the backup");
   assert_string_equal(loaded(&desk, 3, 0), "a=new");
   desk_close(&desk);
+  assert_int_equal(unlink(path_of("replaced")), 0);
+}
+
+static void a_file_that_is_replaced_is_used(void **state) {
+  (void)state;
+  replace("replaced");
+  assert_int_equal(symlink("replaced", path_of("link")), 0);
+  replace("link");
 }
 
 static void two_stores_find_the_same_new_file(void **state) {
