@@ -502,6 +502,28 @@ def test_what_has_no_answer_is_turned_away_while_memory_is_held(fair):
     assert fair.metrics()["calls_refused"] == before + 3
 
 
+@pytest.mark.parametrize("is_left", [False, True])
+def test_what_was_held_is_let_go(fair, is_left):
+    """To the byte, also when the client has left meanwhile: a quarter is held afterwards, and no more."""
+    plain = request("POST", "/fair/plain?hold=1", (("Content-Type", "text/plain"),), HALF_A_MEGABYTE)
+    ways = [("/fair", frame(TEXT, call_text("hold", "x" * 100000))), ("/fair/raw", frame(TEXT, HALF_A_MEGABYTE)),
+            ("/fair", frame(TEXT, batch(*[call_text("hold", "x" * 10000)] * 3))), ("/fair/both", frame(TEXT, "hold" * 10000)),
+            (None, plain), (None, post("/fair", call_text("hold", "x" * 100000))),
+            (None, post("/fair", batch(*[call_text("hold", [1] * 1000)] * 3)))]
+    with contextlib.ExitStack() as stack:
+        for path, data in ways:
+            client = stack.enter_context(WebSocket(fair, path) if path else Http(fair))
+            client.send(data)
+        until_waits(fair, len(ways) + 2 * 2)
+        if is_left:
+            stack.close()
+            n_requests = sum(path is None for path, _ in ways)  # whose client may still wait for the answer
+            fair.until(lambda m: m["connections"] == 1 + n_requests, "the end of the others")
+        call_http(fair, "/fair", "open")
+        with much_is_held(fair, 32), WebSocket(fair, "/fair") as ws:
+            assert answer_to(ws, text_of_weight(16385)) == "answered"
+
+
 def test_what_receive_gets_weighs_no_more_than_its_bytes(fair):
     """Also where JSON is expected: what looks like many values is none."""
     text = "hold" + "," * (4096 * 1024 // 80)  # would weigh 4 MiB as JSON
