@@ -465,7 +465,8 @@ end
 
 --- A WebSocket is about to open. Who brings a session's id is looked up: what is sent to its user is to
 --- reach this connection as well. A stranger gets an id to begin a session with, which no store knows yet.
---- Where the store does not answer, the connection opens as a stranger's: the first touch asks again.
+--- Where the store does not answer, the connection opens as a stranger's: the first touch asks again, and
+--- perigee.unread.
 ---@param instance perigee.Instance
 ---@param tell_user fun(user: any) called with whom the session keeps: now, or with the first touch
 function M.prepare(instance, tell_user)

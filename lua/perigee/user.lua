@@ -9,6 +9,7 @@ local lifecycle = require("perigee.lifecycle")
 local reserved = require("perigee.reserved")
 local session = require("perigee.session")
 local spelling = require("perigee.spelling")
+local unread = require("perigee.unread")
 
 local M = {}
 
@@ -126,6 +127,7 @@ function M.prepare(instance)
     session.prepare(instance, function(kept)
       if shown == nil and kept ~= nil then set(instance, kept) end
     end)
+    if session.visitor(instance).is_unread then unread.add(instance) end
   end
   if shown ~= nil then set(instance, shown) end
   return true

@@ -627,6 +627,28 @@ def test_handshakes_succeed_without_the_store(serve, redis):
         assert known.call("who") is None and known.call("get", "a") is None
 
 
+def test_who_opens_without_the_store_hears_of_its_user_once_it_is_back(serve, redis):
+    proxy = redis_server.Proxy((redis.host, redis.port))
+    server = serve(["visits"], "--sessions", proxy.url, alarms=False)
+    ann, bob = Visitor(server), Visitor(server)
+    ann.call("sign_in", "ann")
+    proxy.cut()
+    with ann.socket() as silent, bob.socket() as other:
+        other.call("tell", "ann", "too early")
+        proxy.mend()
+
+        def is_told():
+            other.call("tell", "ann", "hello")
+            silent.call("verify", "x", "y")  # which touches no session
+            return silent.inbox
+        until(is_told, "word for who has touched nothing")
+        assert silent.inbox[0]["params"] == ["hello"]
+        ann.call("destroy")
+        until(lambda: silent.call("who") is None, "the end of the session")
+    server.stop()
+    proxy.stop()
+
+
 def test_a_redis_that_is_away_fails_the_call_and_nothing_else(serve, redis):
     server = serve(["visits"], "--sessions", redis.url)
     ann = Visitor(server)

@@ -648,6 +648,63 @@ describe("a handshake", function()
     assert.equal(core.null, stranger:call("who"))
   end)
 
+  it("that could not ask is asked for until the store is back, and less and less often", function()
+    local test = with_users()
+    local ann, bob = visits.new(test), visits.new(test)
+    ann:call("sign_in", "ann")
+    bob:call("sign_in", "bob")
+    local sockets, asked = {}, {}
+    local load = core.store_load
+    core.store_load = function() asked[#asked + 1] = core.now() end
+    for _ = 1, 3 do sockets[#sockets + 1] = ann:connect() end
+    sockets[#sockets + 1] = bob:connect()
+    local gone = bob:connect()
+    asked = {}
+    local from = core.now()
+    test:advance(100)
+    core.store_load = load
+    for i, at in ipairs(asked) do asked[i] = math.floor(at - from + 0.5) end
+    assert.same({ 1, 3, 7, 15, 31, 61, 91 }, asked) -- for one of them
+    gone:close()
+    rig.settle()
+    local loads = traffic()
+    test:advance(20)
+    assert.equal(loads, (traffic()))
+    test:advance(1)
+    assert.equal(loads + 2 * #sockets, (traffic())) -- who is gone is not asked for
+    visits.new(test):call("tell", "ann")
+    for i = 1, 3 do sockets[i]:expect("told") end
+    sockets[4]:expect_nothing()
+    test:advance(100)
+    assert.equal(loads + 2 * #sockets, (traffic()))
+    without_store(function() sockets[1] = ann:connect() end) -- it begins anew
+    test:advance(1)
+    visits.new(test):call("tell", "ann")
+    sockets[1]:expect("told")
+  end)
+
+  it("that could not ask, of whom the store holds what cannot be read, is let be", function()
+    local test = with_users()
+    local ann, bob = visits.new(test), visits.new(test)
+    ann:call("sign_in", "ann")
+    bob:call("sign_in", "bob")
+    local id = ann.cookie:match("=(.*)")
+    local load, sockets = core.store_load, {}
+    without_store(function() sockets[1], sockets[2] = ann:connect(), bob:connect() end)
+    core.store_load = function(task, wait, asked, ...)
+      local job = load(task, wait, asked, ...)
+      return asked ~= id and job or function() return job(), { ["perigee.user"] = "{broken" }, false end
+    end
+    test:advance(1)
+    has("is damaged in the store", rig.the_error(test).fields.error)
+    local loads = traffic()
+    test:advance(100)
+    core.store_load = load
+    assert.equal(loads, (traffic()))
+    visits.new(test):call("tell", "bob")
+    sockets[2]:expect("told")
+  end)
+
   it("that could not ask is made up for by any touch, and hears of the session's end", function()
     local test = with_users()
     local ann = visits.new(test)
