@@ -58,7 +58,6 @@ local function parse_chunks(text, at)
       local done = select(2, text:find("\r\n", last + 1, true))
       return done and table.concat(parts), done and done + 1
     end
-    if #text < last + n + 2 then return nil end
     parts[#parts + 1] = text:sub(last + 1, last + n)
     at = last + n + 3
   end

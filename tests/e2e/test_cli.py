@@ -391,6 +391,9 @@ def test_routes_of_what_does_not_load(tmp_path):
     project(tmp_path, "return {}\n", {"bad/init.lua": "return {\n"})
     ended = run("routes", cwd=tmp_path)
     assert ended.returncode == 1 and "bad/init.lua:2" in ended.stderr and "/echo" in ended.stdout
+    for args in ["--json"], ["echo"], ["echo", "ping"], ["--json", "echo", "ping"], ["bad"]:
+        ended = run("routes", *args, cwd=tmp_path)
+        assert ended.returncode == 1 and "bad/init.lua:2" in ended.stderr, args
 
 
 # ---- call -----------------------------------------------------------------------------------------

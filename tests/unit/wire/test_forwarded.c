@@ -149,6 +149,9 @@ static const struct {
     {"Forwarded: for=" N, "127.0.0.1 9 - inner"},
     {"Forwarded: for=192.0.2.7 proto=https" N, "127.0.0.1 9 - inner"},
     {"Forwarded: for =192.0.2.7" N, "127.0.0.1 9 - inner"},
+    {"Forwarded: for=192.0.2.7;=https" N, "127.0.0.1 9 - inner"},
+    {"Forwarded: for=192.0.2.7;proto" N, "127.0.0.1 9 - inner"},
+    {"Forwarded: for=192.0.2.7;proto:https" N, "127.0.0.1 9 - inner"},
     {"Forwarded: for=\"192.0.2.\\7\"" N, "127.0.0.1 9 - inner"},
     /* both: X-Forwarded is what most proxies write */
     {"Forwarded: for=198.51.100.1;proto=https" N FOR "192.0.2.7" N, "192.0.2.7 0 - inner"},
