@@ -120,7 +120,7 @@ M.keys = {
   { name = "pong_timeout", type = "duration", default = 10, min = 0.001, max = HOUR, section = "Timeouts",
     doc = "Time for an answer to a ping." },
   { name = "close_timeout", type = "duration", default = 3, min = 0.001, max = HOUR, section = "Timeouts",
-    doc = "Time for an answer to a close frame." },
+    doc = "Time for an answer to a close frame, or to take some of what was sent before it." },
   { name = "linger_timeout", type = "duration", default = 2, min = 0.001, max = HOUR, section = "Timeouts",
     doc = "Time in which a client must take some of what is left of a closing connection's last words." },
 }

@@ -155,34 +155,28 @@ bool conn_is_taking(struct conn *conn) {
   return is_taking;
 }
 
-/* While finishing: whoever reads gets the rest, but a byte now and then must not hold a place for
- * ever. A rate in each period would wrong who takes a window of the kernel's at once, so it has as
- * long in all as a body of what is left may take to come. */
-static void on_lingered(struct conn *conn) {
-  const struct conn_limits *limits = conn->worker->limits;
+bool conn_takes_rest(struct conn *conn, uint64_t ms) {
   uint32_t heard = (uint32_t)worker_heard(conn->worker);
-  if (!conn_is_taking(conn) || conn->left == 0) {
-    conn_close(conn, conn->why);
-    return;
-  }
+  if (!conn_is_taking(conn) || conn->left == 0) return false;
   if (!conn->is_timed) {
     conn->is_timed = true;
-    conn->taken_by = heard + (uint32_t)conn_time_left(limits, 0, conn->left);
+    conn->taken_by = heard + (uint32_t)conn_time_left(conn->worker->limits, 0, conn->left);
   }
   if ((int32_t)(conn->taken_by - heard) > 0) {
-    conn_set_timeout(conn, limits->linger_ms);
-    return;
+    conn_set_timeout(conn, ms);
+  } else {
+    conn->is_doomed = true;
+    mark_dirty(conn);
   }
-  conn->is_doomed = true;
-  mark_dirty(conn);
+  return true;
 }
 
 static void on_timeout(struct deadline *d) {
   struct conn *conn = conn_of_timeout(d);
-  if (conn->state == CONN_FINISHING)
-    on_lingered(conn);
-  else
+  if (conn->state != CONN_FINISHING)
     conn->protocol->timeout(conn);
+  else if (!conn_takes_rest(conn, conn->worker->limits->linger_ms))
+    conn_close(conn, conn->why);
 }
 
 void conn_set_timeout(struct conn *conn, uint64_t ms) {

@@ -132,7 +132,7 @@ struct conn {
   bool is_fresh : 1;     /* HTTP: no request was answered yet */
   bool has_shut : 1;     /* our half is over */
   bool is_last_word : 1; /* finishing: close as soon as all is written */
-  bool is_timed : 1;     /* finishing: taken_by is set */
+  bool is_timed : 1;     /* taken_by is set */
   bool is_gone : 1;      /* libuv has let go: freed when in no list any more */
 
   struct slice first; /* output queue: the first slice, then the backlog's; len 0: empty */
@@ -142,7 +142,7 @@ struct conn {
   uint32_t input_cap;
   uint32_t lingered;       /* finishing: bytes thrown away */
   uint32_t left;           /* bytes the peer had not taken when conn_is_taking was asked last */
-  uint32_t taken_by;       /* finishing: when all must be taken, low bits of worker_heard() */
+  uint32_t taken_by;       /* on the way out: when all must be; low bits of worker_heard() */
   struct backlog *backlog; /* owned; NULL unless needed */
   uint64_t active;         /* worker_now() of the last input */
   struct turn_share share; /* of the worker's turn */
@@ -206,6 +206,14 @@ void conn_unset_timeout(struct conn *conn);
 void conn_watch(struct conn *conn, uint64_t ms);
 /* Has it taken anything since this was asked last, or all there is? Slow is not stuck. */
 bool conn_is_taking(struct conn *conn);
+
+/* For a connection on its way out whose timeout has come: does its peer go on taking what is left?
+ * Then it is watched on, for ms, or cut as a slow reader. Whoever reads gets the rest, but a byte
+ * now and then must not hold a place for ever. A rate in each period would wrong who takes a window
+ * of the kernel's at once, so there is as much time in all as a body of what is left may take to
+ * come.
+ */
+bool conn_takes_rest(struct conn *conn, uint64_t ms);
 
 /* "127.0.0.1" and port of the peer; false when it is gone already. */
 bool conn_peer(const struct conn *conn, char *address, size_t n, unsigned *port);

@@ -3,7 +3,7 @@
  *
  *   open ──peer's close frame──▶ echo it, finish          closed(peer's code)
  *    │ ──ws_close──▶ closing ──peer's close frame──▶ finish    closed(our code)
- *    │                  └──── close_ms ────────────▶ cut
+ *    │                  └──── close_ms, or when what was before it is taken too slowly ──▶ cut
  *    │ ──protocol error──▶ close frame, finish            closed(1002, 1007, 1009 ...)
  *    └ ──reset, end, silence, slow reader──▶ cut          closed(1006)
  *
@@ -212,6 +212,7 @@ static void send_close(struct conn *conn, unsigned code, const char *reason, siz
 void ws_close(struct conn *conn, unsigned code, const char *reason, size_t n) {
   if (conn->state != CONN_OPEN || conn->protocol != &protocol || conn->ws.is_closing) return;
   send_close(conn, code, reason, n);
+  conn_is_taking(conn); /* from here on */
   conn_set_timeout(conn, conn->worker->limits->close_ms);
   conn_resume(conn, PAUSE_ALL); /* the peer's close frame is somewhere in the input */
   tell_closed(conn, code ? code : WS_NO_STATUS, reason, n);
@@ -348,7 +349,7 @@ static void ws_resumed(struct conn *conn, uint64_t ms) {
 static void ws_timeout(struct conn *conn) {
   const struct conn_limits *limits = conn->worker->limits;
   if (conn->ws.is_closing) {
-    conn_close(conn, "no answer to the close frame");
+    if (!conn_takes_rest(conn, limits->close_ms)) conn_close(conn, "no answer to the close frame");
     return;
   }
   uint64_t quiet = worker_now(conn->worker) - conn->active;

@@ -2,6 +2,7 @@
 import asyncio
 import random
 import struct
+import threading
 
 import pytest
 import websockets
@@ -262,6 +263,22 @@ def test_server_pings_and_cuts_the_deaf(nervous):
         assert nervous.metrics()["ping_timeouts"] >= 1
         assert deaf.receive_frame().opcode == PING
         deaf.expect_cut()
+
+
+def test_who_reads_gets_what_is_before_the_close_frame(nervous):
+    """Though it takes many times the time for an answer to that. It is more than the kernel would send by itself."""
+    n, each = 100, "x" * 60000
+    with WebSocket(nervous, "/frames/raw", receive_buffer=4096) as ws, WebSocket(nervous, "/echo") as clock:
+        everything = frame(TEXT, each) * n + frame(TEXT, "bye")
+        sender = threading.Thread(target=ws.socket.sendall, args=(everything,), daemon=True)
+        sender.start()
+        received = 0
+        while received < n:
+            clock.call("sleep", 0.03)
+            one = ws.receive_frame()
+            received += one.opcode == TEXT and len(one.payload) == len(each)
+        assert ws.closing_answer() == (4000, "as you wish")
+        sender.join()
 
 
 def test_any_sign_of_life_will_do(nervous):

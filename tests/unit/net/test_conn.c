@@ -825,6 +825,33 @@ static void closing_inside_a_message_ends_after_the_answer(void **state) {
   assert_int_equal(n_closed, 1); /* told once */
 }
 
+/* What is before the close frame is read, but a byte at a time. */
+static void what_is_before_a_close_frame_has_its_time(void **state) {
+  (void)state;
+  open_ws();
+  untaken = 10 * CONN_RATE + 1;
+  give_frame(0x81, "close", 5);
+  pass(limits.close_ms + limits.body_ms + 10000 - 1);
+  assert_false(is_over());
+  pass(1);
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 1);
+}
+
+static void who_has_read_all_before_a_close_frame_must_answer_it(void **state) {
+  (void)state;
+  open_ws();
+  untaken = 10 * CONN_RATE;
+  give_frame(0x81, "close", 5);
+  pass(3 * limits.close_ms);
+  untaken = 0;
+  pass(limits.close_ms - 1);
+  assert_false(is_over());
+  pass(1);
+  assert_true(is_over());
+  assert_int_equal(atomic_load(&w.metrics.slow_readers), 0);
+}
+
 static void who_does_not_answer_a_close_frame_is_cut(void **state) {
   (void)state;
   open_ws();
@@ -1659,6 +1686,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(the_peer_may_close, start, stop),
       cmocka_unit_test_setup_teardown(the_peer_may_close_without_a_code, start, stop),
       cmocka_unit_test_setup_teardown(closing_inside_a_message_ends_after_the_answer, start, stop),
+      cmocka_unit_test_setup_teardown(what_is_before_a_close_frame_has_its_time, start, stop),
+      cmocka_unit_test_setup_teardown(who_has_read_all_before_a_close_frame_must_answer_it, start,
+                                      stop),
       cmocka_unit_test_setup_teardown(who_does_not_answer_a_close_frame_is_cut, start, stop),
       cmocka_unit_test_setup_teardown(cutting_inside_a_message_is_safe, start, stop),
       cmocka_unit_test_setup_teardown(breaking_the_protocol_fails_the_connection, start, stop),
