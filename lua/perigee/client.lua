@@ -53,6 +53,7 @@ local function parse_chunks(text, at)
   while true do
     local first, last, size = text:find("^(%x+)[^\r\n]*\r\n", at)
     if not first then return nil end
+    if #size > 15 then error("the answer is not HTTP: a chunk without end", 0) end -- more would wrap around
     local n = tonumber(size, 16)
     if n == 0 then
       local done = select(2, text:find("\r\n", last + 1, true))

@@ -51,6 +51,17 @@ describe("an answer to the HTTP client", function()
     end)
   end)
 
+  it("is none when a chunk says a length that no number holds", function()
+    for _, size in ipairs { "ffffffffffffffec", "ffffffffffffffff", "10000000000000000" } do
+      open()
+      stream.feed(nil, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" .. size .. "\r\nabc\r\n0\r\n\r\n")
+      assert.equal("the answer is not HTTP: a chunk without end", ended, size)
+    end
+    open()
+    stream.feed(nil, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n000000000000003\r\nabc\r\n0\r\n\r\n")
+    assert.equal("abc", got[1].body)
+  end)
+
   it("ends with its head where none has a body", function()
     for _, status in ipairs { 204, 304 } do
       open()
@@ -115,6 +126,21 @@ describe("an answer to the HTTP client", function()
     one:abort() -- again: told once
     assert.equal("", written)
     assert.equal("ECONNRESET", ended)
+  end)
+
+  it("of a WebSocket is answered where the protocol asks for it, and only there", function()
+    open()
+    local tried = {}
+    function stream.try_write(_, text) tried[#tried + 1] = text end
+    stream.feed(nil, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    stream.feed(nil, "\x81\x02hi") -- text
+    assert.same({}, tried)
+    stream.feed(nil, "\x89\x02hi") -- ping
+    assert.equal(1, #tried)
+    assert.equal(0x8a, tried[1]:byte())
+    stream.is_over = true
+    stream.feed(nil, "\x89\x02hi")
+    assert.equal(1, #tried)
   end)
 
   it("is asked for with what a request has", function()
