@@ -1,5 +1,6 @@
 --- Calls from the server to a client: ctx:call and self:call.
 local core = require("perigee.core")
+local pending = require("perigee.pending")
 local rig = require("tests.spec.support.rig")
 
 local TIMEOUT, UNAVAILABLE, CANCELLED, INTERNAL = -32002, -32006, -32800, -32603
@@ -45,6 +46,14 @@ describe("ctx:call", function()
     local result = client.answers[1].result
     client.answers[1] = nil
     return result
+  end
+
+  --- What waits for an answer, by connection.
+  local function by_conn()
+    for i = 1, 10 do
+      local name, value = debug.getupvalue(pending.abandon, i)
+      if name == "by_conn" then return value end
+    end
   end
 
   it("sends a request of JSON-RPC with an id of its own", function()
@@ -219,6 +228,33 @@ describe("ctx:call", function()
     it("30 seconds, or as long as it is told", function()
       waits(30)
       waits(2, { timeout = 2 })
+    end)
+
+    it("and afterwards nothing is kept of it, however it ended", function()
+      given()
+      local waiting, real = 0, core.peer_wait
+      core.peer_wait = function(conn, n)
+        waiting = waiting + n
+        return real(conn, n)
+      end
+      finally(function() core.peer_wait = real end)
+      local ends = {
+        function(id) answer(id, '"result":1') end,
+        function(id) answer(id, '"error":{"code":1,"message":"no"}') end,
+        function() app:advance(2) end,
+        function() client:send(rig.notification("$/cancelRequest", '{"id":"ask"}')) end,
+        function() client:close() end,
+      }
+      for i, fn in ipairs(ends) do
+        client:send(rig.request("ask", '["question",[],{"timeout":1}]', '"ask"'))
+        local id = asked().id
+        assert.equal(1, waiting, i)
+        assert.is_not_nil(next(by_conn()))
+        fn(id)
+        rig.settle()
+        assert.equal(0, waiting, i)
+        assert.is_nil(next(by_conn()), i)
+      end
     end)
 
     it("an answer that comes too late is ignored", function()

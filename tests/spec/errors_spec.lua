@@ -1,6 +1,7 @@
 --- Errors: what a handler does, what its caller gets, what the log says.
 local core = require("perigee.core")
 local errors = require("perigee.errors")
+local report = require("perigee.report")
 local rig = require("tests.spec.support.rig")
 local testing = require("perigee.testing")
 
@@ -274,6 +275,20 @@ describe("errors", function()
       end
     end)
 
+    it("stays one when a module raised it that the app has from the machine", function()
+      local path = package.path
+      local folder = rig.folder { ["of_the_machine.lua"] = "return { fail = function() local t; return t.x end }" }
+      package.path = folder .. "/?.lua;" .. path
+      finally(function()
+        package.path, package.loaded.of_the_machine = path, nil
+      end)
+      given([[
+        local _, err = pcall(require("of_the_machine").fail)
+        error(err)]])
+      rig.refused(INTERNAL, client, "m")
+      rig.has("of_the_machine.lua:1:", rig.the_error(app).fields.error)
+    end)
+
     it("names no place that only words of a client's name", function()
       for words, line in pairs { ["a.lua:1: x"] = 3, ["perigee/errors.lua:1: x"] = 3, ["no place"] = 3 } do
         local is_dev = core.is_dev
@@ -304,6 +319,42 @@ describe("errors", function()
       fault([[
         local guard <close> = setmetatable({}, { __close = function() error("while closing") end })
         return nil + 1]], "attempt to perform arithmetic", "while closing")
+    end)
+
+    it("runs those of a coroutine that is closed without having been told, and says what they raise, once", function()
+      local function died(raise)
+        local co = coroutine.create(function()
+          local _ <close> = setmetatable({}, { __close = function() raise() end })
+          coroutine.yield()
+        end)
+        coroutine.resume(co)
+        return co
+      end
+      local told, log = {}, core.log
+      core.log = function(level, event, fields) told[#told + 1] = { level, event, fields.error } end
+      finally(function() core.log = log end)
+      report.close(died(function() error("while closing", 0) end), "stopped")
+      assert.same({ { "error", "closing a variable failed", "while closing" } }, told)
+      told = {}
+      report.close(died(function() error({}) end), "stopped")
+      assert.same({ { "error", "closing a variable failed", "an error value of type table" } }, told)
+      told = {}
+      report.close(died(function() end), "stopped")
+      report.close(died(function() error("stopped", 0) end), "stopped") -- its own, again
+      local says = { __tostring = function() return "stopped" end }
+      report.close(died(function() error(setmetatable({}, says)) end), setmetatable({}, says))
+      assert.same({}, told)
+    end)
+
+    it("shows lines as they were when the newest version of the app was loaded", function()
+      local old, new = { ["x.lua"] = "old" }, { ["x.lua"] = "new" }
+      report.know(old)
+      report.know(new)
+      rig.has("1 | new", report.excerpt("x.lua", 1))
+      report.forget(new)
+      rig.has("1 | old", report.excerpt("x.lua", 1))
+      report.forget(old)
+      assert.is_nil(report.excerpt("x.lua", 1))
     end)
 
     it("has an id of its own each time", function()

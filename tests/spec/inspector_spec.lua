@@ -166,6 +166,22 @@ describe("the feed", function()
     assert.equal(before + 150, core.metrics().inspector_dropped)
   end)
 
+  it("makes nothing of what it will not tell", function()
+    ticks = select(2, watch(client))
+    for _ = 1, 100 do client:call("ping") end
+    local texts, real = 0, shown.text
+    shown.text = function(...)
+      texts = texts + 1
+      return real(...)
+    end
+    finally(function() shown.text = real end)
+    client:call("ping")
+    assert.equal(0, texts)
+    app:advance(0.5)
+    client:call("ping")
+    assert.is_true(texts > 0)
+  end)
+
   it("sees connections come and go, and not too many of them", function()
     ticks = select(2, watch(client))
     local visitor = app:connect("/test")

@@ -325,7 +325,7 @@ return { A, B }]])
       load_raises('local x = require "nowhere"', "test.lua:1: module 'nowhere' not found",
         "modules of this app are called 'test.…', others must be installed")
       load_raises('local x = require "test.store"', "test.lua:1: module 'test.store': the app test is a single file")
-      load_raises("return require(5)", "require takes a module's name")
+      load_raises("local function f() local x = require(5) end\nf()", "test.lua:1: require takes a module's name")
     end)
 
     it("names the file even where Lua does not know the line: after a tail call", function()

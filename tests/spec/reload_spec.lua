@@ -1,5 +1,6 @@
 --- Reload: what the next version of an app takes over, what ends with the old one, and what it costs.
 local apps = require("perigee.app")
+local call = require("perigee.call")
 local core = require("perigee.core")
 local reload = require("perigee.reload")
 local rig = require("tests.spec.support.rig")
@@ -403,6 +404,27 @@ describe("reload", function()
     end)
   end)
 
+  it("lets go of calls that have ended, not of those that run", function()
+    local seen = setmetatable({}, { __mode = "k" })
+    local app = testing.app(version("one", function(C, perigee)
+      C:rpc_method("quickly", function(ctx) seen[ctx] = "quickly" end)
+      C:rpc_method("slowly", function(ctx)
+        seen[ctx] = "slowly"
+        perigee.sleep(1)
+      end)
+    end))
+    local ann = app:connect("/test")
+    ann:send(rig.request("slowly"))
+    ann:call("quickly")
+    call.forget_ended()
+    collectgarbage()
+    collectgarbage()
+    local left = {}
+    for _, name in pairs(seen) do left[#left + 1] = name end
+    assert.same({ "slowly" }, left)
+    app:advance(1)
+  end)
+
   it("tells who listens", function()
     local seen = {}
     local listener = version("one", function(_, perigee)
@@ -450,6 +472,14 @@ describe("reload", function()
         assert.is_true(now < used + 200000, ("%d bytes more after %d reloads"):format(now - (used or 0), i))
       end
     end
+  end)
+end)
+
+describe("a folder without apps", function()
+  it("is an error that names the folder, and no line of the server's", function()
+    local ok, err = pcall(reload.load, {}, "/nowhere")
+    assert.is_false(ok)
+    assert.equal("no apps in /nowhere: an app is a folder with an init.lua, or a file NAME.lua", err)
   end)
 end)
 

@@ -452,6 +452,31 @@ describe("rotating and ending", function()
     assert.equal(core.null, socket:call("get", "a"))
   end)
 
+  it("says what is damaged, without a place in the server's own files", function()
+    local ann = visits.new(app(function(C)
+      C:rpc_method("text", function(ctx)
+        local real = core.json_decode
+        core.json_decode = function() return nil, "cut" end
+        local _, text = pcall(function() return ctx.session.a end)
+        core.json_decode = real
+        return text
+      end)
+    end))
+    ann:call("set", "a", 1)
+    assert.equal("the session's 'a' is damaged in the store: cut", ann:call("text"))
+  end)
+
+  it("can begin anew on a connection that heard of its end", function()
+    local ann = visits.new(app())
+    ann:call("set", "a", 1)
+    local socket = ann:connect()
+    assert.equal(1, socket:call("get", "a"))
+    ann:call("destroy")
+    rig.settle()
+    socket:call("set", "b", 2)
+    assert.same({ b = 2 }, socket:call("all"))
+  end)
+
   it("is not begun again by a call that was under way", function()
     local test = app()
     local ann = visits.new(test)

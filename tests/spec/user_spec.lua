@@ -56,6 +56,18 @@ describe("identify", function()
     assert.same({ before = "ann", ctx = "ann", consumer = "ann" }, ann:connect():call("both"))
   end)
 
+  it("is at once what JSON makes of it, apart from the table that was given", function()
+    local ann = visits.new(rig.app({ http_user = true }, function(C)
+      C:rpc_method("in_and_change", function(ctx)
+        local given = { id = 7, name = "Ann" }
+        ctx.consumer:identify(given)
+        given.name = "Bob"
+        return { ctx = ctx.user.name, consumer = ctx.consumer.user.name }
+      end)
+    end))
+    assert.same({ ctx = "Ann", consumer = "Ann" }, ann:call("in_and_change"))
+  end)
+
   it("is known when connect runs", function()
     local seen
     local ann = visits.new(rig.app({ http_user = true }, function(C)
