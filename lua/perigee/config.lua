@@ -401,11 +401,20 @@ function M.show(key, value)
   return tostring(value)
 end
 
---- Hides passwords in URLs.
+--- What stands before the @ of a URL, without the password: what has no colon may be one.
+---@param login string
+---@return string
+local function without_password(login)
+  return (login:match("^[^:]*:") or "") .. "******@"
+end
+
+--- Hides passwords in URLs: in a text that is one, whatever it holds; else in each word.
 ---@param text string
 ---@return string
 function M.without_passwords(text)
-  return (text:gsub("(://[^/@:%s]*:)%S+@", "%1******@"))
+  local scheme, login, rest = text:match("^(%a[%w+.-]*://)(.*)@([^@]*)$")
+  if scheme then return scheme .. without_password(login) .. rest end
+  return (text:gsub("(://)(%S*)@", function(mark, word) return mark .. without_password(word) end))
 end
 
 --- A text that is no value of a key, for an error message: what is secret is not repeated.

@@ -82,25 +82,41 @@ local function percent_encode(text)
   return (text:gsub("[^%w%-._~]", function(c) return ("%%%02X"):format(c:byte()) end))
 end
 
---- A URL in which a secret stands as the user, the password or both: these are encoded, so that any byte will do.
---- Any other text stays what it is.
----@param text string
+--- User and password of a URL. A user that is a secret may hold the colon that ends any other.
+---@param login string
 ---@param secrets string[]
+---@return string? user nil: there is no password
+---@return string? password
+local function split_login(login, secrets)
+  local user, password = login:match("^([^:]*):(.*)$")
+  for _, secret in ipairs(secrets) do
+    if #secret > #(user or "") and login:sub(1, #secret + 1) == secret .. ":" then
+      user, password = secret, login:sub(#secret + 2)
+    end
+  end
+  return user, password
+end
+
+--- A URL in which a secret stands as the user, the password or both: these are encoded, so that any byte will do;
+--- one that is encoded already is taken for what it is. Any other text stays what it is.
+---@param text string
+---@param secrets string[] gets what is to be masked in the result
 ---@return string
 local function with_encoded_secrets(text, secrets)
   local scheme, login, rest = text:match("^(%a[%w+.-]*://)(.*)(@[^@]*)$")
   if not scheme then return text end
   local is_secret = {}
   for _, secret in ipairs(secrets) do is_secret[secret] = true end
-  local user, password = login:match("^([^:]*):(.*)$")
-  if not user then return is_secret[login] and scheme .. percent_encode(login) .. rest or text end
-  if is_secret[login] then
-    user, password = percent_encode(user), percent_encode(password)
-  else
-    if is_secret[user] then user = percent_encode(user) end
-    if is_secret[password] then password = percent_encode(password) end
+  local function encode(part, is_within)
+    if not (is_within or is_secret[part]) then return part end
+    part = percent_encode(part)
+    secrets[#secrets + 1] = part ~= "" and part or nil
+    return part
   end
-  secrets[#secrets + 1] = password ~= "" and password or nil
+  local user, password = split_login(login, secrets)
+  if not user then return scheme .. encode(login) .. rest end
+  local is_within = is_secret[login]
+  user, password = encode(user, is_within), encode(password, is_within)
   return scheme .. user .. ":" .. password .. rest
 end
 

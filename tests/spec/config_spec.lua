@@ -318,6 +318,12 @@ return {
     assert.equal("redis://m%2Fe:a%2Fb@h", layer('"redis://" .. secret "U" .. ":" .. secret "P" .. "@h"',
       { U = "m/e", P = "a/b" }))
     assert.equal("redis://me:a%2Fb@h", layer('"redis://" .. secret "P" .. "@h"', { P = "me:a/b" }))
+    local shared = '"redis://" .. secret "U" .. ":" .. secret "P" .. "@h"'
+    assert.equal("redis://m%3Ae:a%3Ab@h", layer(shared, { U = "m:e", P = "a:b" }))
+    assert.equal("redis://m:a%3Ab@h", layer('"redis://m:" .. secret "P" .. "@h"', { P = "a:b", U = "m:a" }))
+    local text, found = layer(shared, { U = "m/e", P = "a/b" })
+    assert.equal("redis://******:******@h", settings.masked(found, text))
+    assert.equal("redis://p%2540ss:p%2540ss@h", layer(shared, { U = "p%40ss", P = "p%40ss" })) -- as it is
     local all = {}
     for i = 1, 255 do all[i] = string.char(i) end
     local encoded = layer(recipe, { P = table.concat(all) }):match("^redis://:(.*)@h:1/2$")
@@ -330,6 +336,14 @@ return {
 
   it("hides a password whatever it holds", function()
     assert.equal("x redis://me:******@h/0 y", config.without_passwords("x redis://me:a/b@c:d%2@h/0 y"))
+    for url, shown in pairs {
+      ["redis://me:my pass@h"] = "redis://me:******@h", ["redis://:a\nb@h"] = "redis://:******@h",
+      ["redis://m/e:pass@h"] = "redis://m/e:******@h", ["redis://m@e:pass@h/1"] = "redis://m@e:******@h/1",
+      ["redis://pass@h"] = "redis://******@h", ["x redis://pa/ss@h y"] = "x redis://******@h y",
+      ["redis://h:6379/0"] = "redis://h:6379/0", ["https://a.b http://c:80"] = "https://a.b http://c:80",
+    } do
+      assert.equal(shown, config.without_passwords(url))
+    end
   end)
 
   it("does not repeat secrets and passwords in what it says of them", function()
