@@ -54,16 +54,23 @@ class Redis:
 
     def command(self, *words):
         """Sends a command and returns its reply: text, number, list, None; an error raises."""
+        return self.commands(words)[0]
+
+    def commands(self, *commands):
+        """The replies to commands, lists of words, that go over one connection."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(PATIENCE)
             s.connect(str(self.path))
-            out = b"*%d\r\n" % len(words)
-            for word in words:
-                word = word if isinstance(word, bytes) else str(word).encode()
-                out += b"$%d\r\n%s\r\n" % (len(word), word)
-            s.sendall(out)
             with s.makefile("rb") as replies:
-                return _reply(replies)
+                answers = []
+                for words in commands:
+                    out = b"*%d\r\n" % len(words)
+                    for word in words:
+                        word = word if isinstance(word, bytes) else str(word).encode()
+                        out += b"$%d\r\n%s\r\n" % (len(word), word)
+                    s.sendall(out)
+                    answers.append(_reply(replies))
+                return answers
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -78,6 +85,44 @@ class Redis:
             self.process.kill()
         self.process.wait()
         self._folder.cleanup()
+
+
+class Unready:
+    """Stands where Redis will be, and answers whatever comes with an error; a context."""
+
+    def __init__(self, redis, error):
+        self._listener = socket.create_server((redis.host, redis.port))
+        self._reply = f"-{error}\r\n".encode()
+        self._clients = []
+
+    def __enter__(self):
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def _accept(self):
+        try:
+            while True:
+                client, _ = self._listener.accept()
+                self._clients.append(client)
+                threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+        except OSError:
+            pass
+
+    def _answer(self, client):
+        try:
+            with client:
+                while client.recv(4096):
+                    client.sendall(self._reply)
+        except OSError:
+            pass
+
+    def __exit__(self, *_):
+        for one in [self._listener, *self._clients]:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # ended already
+        self._listener.close()
 
 
 def _reply(replies):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from cluster import settle, started, until_whole
-from redis_server import Proxy, Redis
+from redis_server import Proxy, Redis, Unready
 from server import APPS, apps_folder, run, until
 from wire import RpcError, WebSocket, call_text, fetch, post
 
@@ -432,6 +432,21 @@ def test_started_before_redis(serve, redis):
         server.wait_log("channel layer is up")
         until(lambda: one.command("PUBSUB", "NUMSUB", "perigee:g:g")[1] == 1, "the subscription")
         assert ws.call("shared", "incr", "k") == 1
+
+
+@pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "MASTERDOWN x"])
+def test_started_while_redis_is_not_ready(serve, redis, error):
+    one = redis()
+    one.kill()
+    with Unready(one, error):
+        server = serve(["cluster"], "--layer", one.url, *QUICK)
+        server.wait_log(f"channel layer cannot be reached.*{error.split()[0]}")
+        with WebSocket(server, "/cluster") as ws:
+            ws.channel = ws.call("where")
+            ws.call("join", "g")
+            goes_on_alone(server, ws)
+    one.start()
+    server.wait_log("channel layer is up")
 
 
 def test_names_that_do_not_resolve(serve):

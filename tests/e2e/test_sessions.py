@@ -10,7 +10,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import threading
@@ -662,18 +661,6 @@ def test_a_redis_that_is_away_fails_the_call_and_nothing_else(serve, redis):
     assert bob.call("get", "a") == 3
 
 
-def answer_all(listener, reply):
-    """Answers whatever comes, on one connection after the other, until the listener is shut down."""
-    try:
-        while True:
-            with listener.accept()[0] as connection:
-                connection.settimeout(20)
-                while connection.recv(4096):
-                    connection.sendall(reply)
-    except OSError:
-        pass
-
-
 def test_a_redis_that_refuses_is_named_at_start(tmp_path, redis):
     redis.command("CONFIG", "SET", "requirepass", "secret-password")
     message = start_fails(tmp_path, "--sessions", redis.url)
@@ -686,19 +673,38 @@ def test_a_redis_that_refuses_is_named_at_start(tmp_path, redis):
 @pytest.mark.parametrize("error", ["LOADING Redis is loading the dataset in memory", "BUSY a script", "MASTERDOWN x"])
 def test_a_redis_that_is_not_ready_yet_is_asked_again(serve, redis, error):
     """An error reply that is no refusal ends neither the start nor the look for another address."""
-    host, _, port = redis.url.split("//")[1].partition(":")
     redis.kill()
-    with socket.create_server((host, int(port))) as busy:
-        busy.settimeout(20)
-        threading.Thread(target=answer_all, args=(busy, f"-{error}\r\n".encode()), daemon=True).start()
+    with redis_server.Unready(redis, error):
         server = serve(["visits"], "--sessions", redis.url)
         assert error.split()[0] in server.wait_log("sessions cannot be kept.*")[0]
         assert Visitor(server).ask("set", "a", 1)["error"]["code"] == -32006
-        busy.shutdown(socket.SHUT_RDWR)
     redis.start()
     bob = Visitor(server)
     bob.call("set", "a", 3)
     assert bob.call("get", "a") == 3
+
+
+def test_a_redis_that_is_away_at_the_start_may_come_later(serve, redis):
+    redis.kill()
+    server = serve(["visits"], "--sessions", redis.url)
+    assert "refused" in server.wait_log("sessions cannot be kept.*")[0]
+    redis.start()
+    bob = Visitor(server)
+    bob.call("set", "a", 3)
+    assert bob.call("get", "a") == 3
+
+
+def test_a_redis_that_refuses_later_fails_the_call_and_nothing_else(serve, redis):
+    server = serve(["visits"], "--sessions", redis.url)
+    ann = Visitor(server)
+    ann.call("set", "a", 1)
+    redis.command("CONFIG", "SET", "requirepass", "another")
+    redis.commands(["AUTH", "another"], ["CLIENT", "KILL", "TYPE", "normal"])
+    for _ in range(2):  # the first one meets the connection's end
+        assert ann.ask("get", "a")["error"]["code"] == -32006
+    server.wait_log("sessions cannot be kept.*NOAUTH")
+    redis.commands(["AUTH", "another"], ["CONFIG", "SET", "requirepass", ""])
+    assert ann.call("get", "a") == 1
 
 
 def test_handshakes_find_their_sessions_beside_a_redis_layer(serve, redis):
