@@ -48,7 +48,7 @@ const struct embedded_file *pages_find(const char *path, size_t n) {
   int len = n == sizeof prefix - 1
                 ? snprintf(name, sizeof name, INSPECTOR "index.html")
                 : snprintf(name, sizeof name, WEB "%.*s", (int)(n - 3), path + sizeof prefix - 1);
-  return len > 0 && (size_t)len < sizeof name ? find(name) : NULL;
+  return (size_t)len < sizeof name ? find(name) : NULL;
 }
 
 bool pages_is_private(const struct embedded_file *page) {

@@ -118,11 +118,9 @@ static void forget_refusals(struct reload *r) {
   }
 }
 
-static void refuse(struct reload *r, struct bundle *bundle, const char *name) {
-  const struct bundle_app *app = bundle_find(bundle, name);
-  if (!app) return;
+static void refuse(struct reload *r, struct bundle *bundle, const struct bundle_app *app) {
   struct refusal **at = &r->refusals;
-  while (*at && strcmp((*at)->app->name, name) != 0) at = &(*at)->next;
+  while (*at && strcmp((*at)->app->name, app->name) != 0) at = &(*at)->next;
   if (!*at) *at = mem_zalloc(sizeof **at);
   if ((*at)->bundle) bundle_unref((*at)->bundle);
   (*at)->bundle = bundle_ref(bundle);
@@ -154,12 +152,12 @@ static void log_failure(struct reload *r) {
 
 static void undone(struct reload *r) {
   log_failure(r); /* not before everybody is back */
-  bool is_blamed = r->app && bundle_find(r->candidate, r->app);
+  const struct bundle_app *blamed = r->app ? bundle_find(r->candidate, r->app) : NULL;
   char *text = r->error;
   r->error = NULL;
-  if (is_blamed) refuse(r, r->candidate, r->app);
+  if (blamed) refuse(r, r->candidate, blamed);
   /* a developer's other changes must not wait for this one to be repaired */
-  finish(r, false, text, is_blamed && r->is_careful);
+  finish(r, false, text, blamed && r->is_careful);
   free(text);
 }
 

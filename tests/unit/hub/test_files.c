@@ -74,7 +74,7 @@ static void fingerprints_are_told_from_words_and_numbers(void **state) {
   static const char *const with[] = {
       "app.3f9a1c2b.js", "app-3f9a1c2b.js",   "app_3F9A1C2B4D5E6F70.css",
       "3f9a1c2b.js",     "a/b/x.0123456f.js", "font.1a2b3c4d.woff2",
-      "x.3f9a1c2b"};
+      "x.3f9a1c2b",      "a/3f9a1c2b.js"};
   static const char *const without[] = {
       "app.js",
       "index.html",
