@@ -30,7 +30,7 @@ static void unquote(struct json_reader *r, struct envelope_span span, const char
 
 static uint32_t version_bits(struct json_reader *r, struct envelope_span span) {
   if (span.len == 5 && memcmp(span.at, "\"2.0\"", 5) == 0) return ENV_VERSION_2;
-  if (span.len > 5 && span.at[0] == '"') { /* "2.\u0030" is the same string */
+  if (span.at[0] == '"') { /* "2.\u0030" is the same string */
     const char *s;
     size_t n;
     unquote(r, span, &s, &n);

@@ -163,7 +163,7 @@ static bool fold(void *arg, const struct tree_entry *e) {
   struct folding *f = arg;
   uint64_t facts[] = {(uint64_t)e->stat->st_ino, (uint64_t)e->stat->st_size,
                       (uint64_t)e->stat->st_mtim.tv_sec, (uint64_t)e->stat->st_mtim.tv_nsec};
-  if (e->kind == TREE_PUBLIC || S_ISDIR(e->stat->st_mode)) return true;
+  if (S_ISDIR(e->stat->st_mode)) return true;
   for (const char *s = e->path; *s; s++) f->sum = (f->sum ^ (uint8_t)*s) * 0x100000001b3u;
   for (size_t i = 0; i < sizeof facts; i++)
     f->sum = (f->sum ^ ((const uint8_t *)facts)[i]) * 0x100000001b3u;

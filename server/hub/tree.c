@@ -41,7 +41,7 @@ static bool ends_in_lua(const char *name) {
 /* The first n characters of a name: can an app be called that? */
 static bool is_app_name(const char *name, size_t n) {
   static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
-  return n > 0 && strspn(name, allowed) >= n;
+  return strspn(name, allowed) >= n;
 }
 
 static int is_visible(const struct dirent *d) {

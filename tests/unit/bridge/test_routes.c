@@ -145,6 +145,7 @@ static void a_file_is_named_plainly(void **state) {
       "/chat/a%5cb", "/chat/a%5Cb", "/chat/a\\b",  "/chat/a%00b",    "/chat/a%01b", "/chat/a%0ab",
       "/chat/a%1fb", "/chat/a%7fb", "/chat/\x1f",  "/chat/\x7f",     "/chat/%ff",   "/chat/%C3",
       "/chat/%",     "/chat/a%2",   "/chat/a%2g",  "/chat/\xc0\xaf", "/chat/a%2f",  "/chat/%5C",
+      "/chat/%2f",
   };
   lua_settop(h.L, 0);
   lua_pushcfunction(h.L, l_serve);

@@ -226,6 +226,25 @@ static void a_public_folder_that_appears_is_a_change(void **state) {
   bundle_unref(again);
 }
 
+static void a_longer_text_or_another_name_is_a_change(void **state) {
+  (void)state;
+  put("a/init.lua", "1");
+  put("a/x.lua", "1");
+  struct bundle *before = read_all();
+  bundle_compare(before, NULL);
+  put("a/init.lua", "12"); /* begins with what it was */
+  struct bundle *longer = read_all();
+  assert_int_equal(bundle_compare(longer, before), 1);
+  put("a/init.lua", "1");
+  erase("a/x.lua");
+  put("a/y.lua", "1");
+  struct bundle *renamed = read_all();
+  assert_int_equal(bundle_compare(renamed, before), 1);
+  bundle_unref(before);
+  bundle_unref(longer);
+  bundle_unref(renamed);
+}
+
 static bool count(void *arg, const struct tree_entry *entry) {
   (void)entry;
   return ++*(int *)arg < 2;
@@ -248,6 +267,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(bad_files_are_told, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_has_changed_is_counted, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_public_folder_that_appears_is_a_change, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_longer_text_or_another_name_is_a_change, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_walk_can_be_ended, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_is_left_out_is_kept_with_why, set_up, tear_down),
   };

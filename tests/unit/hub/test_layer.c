@@ -79,6 +79,28 @@ static void much_mail_does_not_wait_for_the_turns_end(void **state) {
   assert_int_equal(n_wakes, MANY / 1000);
 }
 
+/* Each turn's mail for the broker, and what a loop within a turn makes, which must not wait. */
+static void mail_for_the_broker_leaves_as_well(void **state) {
+  (void)state;
+  enum { LANE = 1024 }; /* as in layer.c */
+  static uint64_t n = 1 << 30;
+  atomic_store(&layer.broker, &w.mailbox);
+  for (int i = 1; i <= LANE; i++) {
+    struct parcel *p = parcel_new(PARCEL_TEXT, (struct slice){0}, NULL, 0, NULL, 0);
+    p->to.conn = ++n;
+    outbox_add_broker(&outbox, p);
+    uv_run(&w.loop, UV_RUN_NOWAIT);
+    assert_int_equal(n_taken, i < LANE ? 0 : LANE);
+  }
+  struct parcel *p = parcel_new(PARCEL_TEXT, (struct slice){0}, NULL, 0, NULL, 0);
+  p->to.conn = ++n;
+  outbox_add_broker(&outbox, p);
+  outbox_flush(&outbox);
+  uv_run(&w.loop, UV_RUN_NOWAIT);
+  assert_int_equal(n_taken, LANE + 1);
+  atomic_store(&layer.broker, NULL);
+}
+
 static void mail_for_who_has_ended_is_no_drop(void **state) {
   (void)state;
   layer_dismiss(&layer, &w);
@@ -91,6 +113,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(mail_leaves_at_the_turns_end_in_order, start, stop),
       cmocka_unit_test_setup_teardown(much_mail_does_not_wait_for_the_turns_end, start, stop),
+      cmocka_unit_test_setup_teardown(mail_for_the_broker_leaves_as_well, start, stop),
       cmocka_unit_test_setup_teardown(mail_for_who_has_ended_is_no_drop, start, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,6 +148,74 @@ static void what_is_cut_or_changed_is_not_read(void **state) {
   parcel_free(p);
 }
 
+/* Others than the sender's own, wherever they stand; as many as there may be, and no more. */
+static void connections_are_left_out(void **state) {
+  (void)state;
+  struct slice bytes;
+  struct address except[] = {{1, 10, 0}, {5, 11, 1}, {2, 12, 2}};
+  struct parcel *p = parcel_new(PARCEL_TEXT, text_of("x"), NULL, 0, except, 3);
+  assert_true(payload_write(&out, p, 5, 0, &bytes));
+  parcel_free(p);
+  assert_true(payload_read(&read_back, slice_data(&bytes), bytes.len));
+  assert_int_equal(read_back.n_except, 2);
+  for (size_t i = 0; i < 2; i++) {
+    assert_int_equal(read_back.except[i].node, except[2 * i].node);
+    assert_int_equal(read_back.except[i].conn, except[2 * i].conn);
+    assert_int_equal(read_back.except[i].worker, except[2 * i].worker);
+  }
+  static struct address many[PAYLOAD_EXCEPT + 1];
+  for (size_t i = 0; i < COUNT(many); i++) many[i].node = 1;
+  for (size_t n = PAYLOAD_EXCEPT; n <= PAYLOAD_EXCEPT + 1; n++) {
+    p = parcel_new(PARCEL_TEXT, text_of("x"), NULL, 0, many, n);
+    assert_true(payload_write(&out, p, 5, 0, &bytes));
+    parcel_free(p);
+    assert_int_equal(payload_read(&read_back, slice_data(&bytes), bytes.len), n <= PAYLOAD_EXCEPT);
+  }
+}
+
+static void names_have_a_bound(void **state) {
+  (void)state;
+  static struct group_name many[PAYLOAD_NAMES + 1];
+  static char name[GROUP_NAME_MAX + 1];
+  struct slice bytes;
+  for (size_t i = 0; i < COUNT(many); i++) many[i] = (struct group_name){"g", 1};
+  for (size_t n = PAYLOAD_NAMES; n <= PAYLOAD_NAMES + 1; n++) {
+    struct parcel *p = parcel_new(PARCEL_TEXT, text_of("x"), many, n, NULL, 0);
+    assert_true(payload_write(&out, p, 5, 0, &bytes));
+    parcel_free(p);
+    assert_int_equal(payload_read(&read_back, slice_data(&bytes), bytes.len), n <= PAYLOAD_NAMES);
+  }
+  for (size_t n = 0; n <= GROUP_NAME_MAX + 1; n++) {
+    struct group_name one = {name, n};
+    struct parcel *p = parcel_new(PARCEL_TEXT, text_of("x"), &one, 1, NULL, 0);
+    assert_true(payload_write(&out, p, 5, 0, &bytes));
+    parcel_free(p);
+    assert_int_equal(payload_read(&read_back, slice_data(&bytes), bytes.len),
+                     n > 0 && n <= GROUP_NAME_MAX);
+  }
+}
+
+/* A number of what is left out that is too large, and nothing after it that would have to be read:
+ * it is refused for the number. */
+static void a_count_that_is_too_large_is_refused(void **state) {
+  (void)state;
+  enum { AT_NAMES = 20, AT_EXCEPT = 22 };
+  struct slice bytes;
+  struct parcel *p = parcel_new(PARCEL_TEXT, text_of("x"), NULL, 0, NULL, 0);
+  assert_true(payload_write(&out, p, 5, 0, &bytes));
+  parcel_free(p);
+  static const struct {
+    size_t at, n;
+  } counts[] = {{AT_NAMES, PAYLOAD_NAMES + 1}, {AT_EXCEPT, PAYLOAD_EXCEPT + 1}};
+  for (size_t i = 0; i < COUNT(counts); i++) {
+    uint8_t *copy = exact_copy(slice_data(&bytes), bytes.len);
+    copy[counts[i].at] = (uint8_t)counts[i].n;
+    copy[counts[i].at + 1] = (uint8_t)(counts[i].n >> 8);
+    assert_false(payload_read(&read_back, copy, bytes.len));
+    free(copy);
+  }
+}
+
 static void too_long_is_refused(void **state) {
   (void)state;
   struct slice bytes;
@@ -171,6 +239,9 @@ int main(void) {
       cmocka_unit_test_teardown(frames_of_any_length_lose_their_heads, stop),
       cmocka_unit_test_teardown(an_answer_goes_back_to_who_waits, stop),
       cmocka_unit_test_teardown(what_is_cut_or_changed_is_not_read, stop),
+      cmocka_unit_test_teardown(connections_are_left_out, stop),
+      cmocka_unit_test_teardown(names_have_a_bound, stop),
+      cmocka_unit_test_teardown(a_count_that_is_too_large_is_refused, stop),
       cmocka_unit_test_teardown(too_long_is_refused, stop),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 /* test_shared.c -- values are what was set last, end on time, add up, and stay below the limit. */
 #include "../unit.h"
 
+#include "base/hash.h"
 #include "hub/shared.h"
 
 #include <pthread.h>
@@ -99,6 +100,47 @@ static void what_has_ended_makes_room(void **state) {
   }
 }
 
+/* The n-th of the keys that share a shard with the first. */
+static const char *neighbour(unsigned n, struct shared_shard **shard) {
+  static char key[20];
+  unsigned first = (unsigned)hash_bytes("0", 1) >> 26;
+  for (unsigned i = 0;; i++) {
+    int len = snprintf(key, sizeof key, "%u", i);
+    if ((unsigned)hash_bytes(key, (size_t)len) >> 26 == first && n-- == 0) break;
+  }
+  *shard = &s.shards[first];
+  return key;
+}
+
+/* When somebody looks into the shard, not more than once a second, and not before it is time. */
+static void a_shard_is_swept_when_it_is_time(void **state) {
+  (void)state;
+  static const uint64_t ends[] = {100, 5000, 300};
+  enum { OVERHEAD = 96 }; /* as in shared.c */
+  struct shared_shard *shard;
+  for (unsigned i = 0; i < COUNT(ends); i++)
+    assert_int_equal(set(neighbour(i, &shard), "v", 0, (int64_t)ends[i]), SHARED_OK);
+  assert_int_equal(shard->sweep_at, 100); /* a later one changes nothing */
+  uint64_t before = atomic_load(&s.bytes);
+  assert_value(neighbour(3, &shard), 99, NULL);
+  assert_int_equal(atomic_load(&s.bytes), before);
+  assert_value(neighbour(3, &shard), 100, NULL);
+  assert_int_equal(before - atomic_load(&s.bytes), OVERHEAD + strlen("0") + strlen("v"));
+  assert_int_equal(shard->sweep_at, 1100); /* not at 300 */
+  before = atomic_load(&s.bytes);
+  assert_value(neighbour(3, &shard), 1099, NULL);
+  assert_int_equal(atomic_load(&s.bytes), before);
+  assert_value(neighbour(3, &shard), 1100, NULL);
+  assert_true(atomic_load(&s.bytes) < before);
+  assert_int_equal(shard->sweep_at, 5000);
+  set(neighbour(3, &shard), "v", 1200, SHARED_FOREVER);
+  assert_int_equal(shard->sweep_at, 5000);
+  assert_value(neighbour(1, &shard), 4999, "v");
+  assert_value(neighbour(3, &shard), 5000, "v");
+  assert_int_equal(shard->sweep_at, 0); /* what is left never ends */
+  assert_int_equal(atomic_load(&s.bytes), OVERHEAD + strlen(neighbour(3, &shard)) + strlen("v"));
+}
+
 static void numbers_add_up(void **state) {
   (void)state;
   char out[SHARED_NUMBER];
@@ -191,6 +233,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(values_are_what_was_set_last, start, stop),
       cmocka_unit_test_setup_teardown(values_end_on_time, start, stop),
       cmocka_unit_test_setup_teardown(what_has_ended_makes_room, start, stop),
+      cmocka_unit_test_setup_teardown(a_shard_is_swept_when_it_is_time, start, stop),
       cmocka_unit_test_setup_teardown(numbers_add_up, start, stop),
       cmocka_unit_test_setup_teardown(a_new_number_gets_its_time, start, stop),
       cmocka_unit_test_setup_teardown(there_is_so_much_room, start, stop),
