@@ -35,20 +35,23 @@ static const char private_lines[] =
     "X-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
     "Cross-Origin-Opener-Policy: same-origin\r\nCross-Origin-Resource-Policy: same-origin\r\n";
 
-static const struct embedded_file *find(const char *name) {
-  for (size_t i = 0; i < embedded_count; i++)
-    if (strcmp(embedded_files[i].name, name) == 0) return &embedded_files[i];
+/* By its name below WEB. */
+static const struct embedded_file *find(const char *name, size_t n) {
+  static const char web[] = WEB;
+  for (size_t i = 0; i < embedded_count; i++) {
+    const char *at = embedded_files[i].name;
+    if (strncmp(at, web, sizeof web - 1) != 0) continue;
+    at += sizeof web - 1;
+    if (strlen(at) == n && memcmp(at, name, n) == 0) return &embedded_files[i];
+  }
   return NULL;
 }
 
 const struct embedded_file *pages_find(const char *path, size_t n) {
-  static const char prefix[] = "/-/";
-  char name[128];
-  if (n < sizeof prefix - 1 || memcmp(path, prefix, sizeof prefix - 1) != 0) return NULL;
-  int len = n == sizeof prefix - 1
-                ? snprintf(name, sizeof name, INSPECTOR "index.html")
-                : snprintf(name, sizeof name, WEB "%.*s", (int)(n - 3), path + sizeof prefix - 1);
-  return (size_t)len < sizeof name ? find(name) : NULL;
+  static const char prefix[] = "/-/", index[] = "inspector/index.html";
+  const size_t begin = sizeof prefix - 1;
+  if (n < begin || memcmp(path, prefix, begin) != 0) return NULL;
+  return n == begin ? find(index, sizeof index - 1) : find(path + begin, n - begin);
 }
 
 bool pages_is_private(const struct embedded_file *page) {

@@ -116,27 +116,27 @@ static const char *neighbour(unsigned n, struct shared_shard **shard) {
 static void a_shard_is_swept_when_it_is_time(void **state) {
   (void)state;
   static const uint64_t ends[] = {100, 5000, 300};
-  enum { OVERHEAD = 96 }; /* as in shared.c */
+  enum { OVERHEAD = 96, BASE = 100000 }; /* that as in shared.c; when it begins */
   struct shared_shard *shard;
   for (unsigned i = 0; i < COUNT(ends); i++)
-    assert_int_equal(set(neighbour(i, &shard), "v", 0, (int64_t)ends[i]), SHARED_OK);
-  assert_int_equal(shard->sweep_at, 100); /* a later one changes nothing */
+    assert_int_equal(set(neighbour(i, &shard), "v", BASE, (int64_t)ends[i]), SHARED_OK);
+  assert_int_equal(shard->sweep_at, BASE + 100); /* a later one changes nothing */
   uint64_t before = atomic_load(&s.bytes);
-  assert_value(neighbour(3, &shard), 99, NULL);
+  assert_value(neighbour(3, &shard), BASE + 99, NULL);
   assert_int_equal(atomic_load(&s.bytes), before);
-  assert_value(neighbour(3, &shard), 100, NULL);
+  assert_value(neighbour(3, &shard), BASE + 100, NULL);
   assert_int_equal(before - atomic_load(&s.bytes), OVERHEAD + strlen("0") + strlen("v"));
-  assert_int_equal(shard->sweep_at, 1100); /* not at 300 */
+  assert_int_equal(shard->sweep_at, BASE + 1100); /* not at 300 */
   before = atomic_load(&s.bytes);
-  assert_value(neighbour(3, &shard), 1099, NULL);
+  assert_value(neighbour(3, &shard), BASE + 1099, NULL);
   assert_int_equal(atomic_load(&s.bytes), before);
-  assert_value(neighbour(3, &shard), 1100, NULL);
+  assert_value(neighbour(3, &shard), BASE + 1100, NULL);
   assert_true(atomic_load(&s.bytes) < before);
-  assert_int_equal(shard->sweep_at, 5000);
-  set(neighbour(3, &shard), "v", 1200, SHARED_FOREVER);
-  assert_int_equal(shard->sweep_at, 5000);
-  assert_value(neighbour(1, &shard), 4999, "v");
-  assert_value(neighbour(3, &shard), 5000, "v");
+  assert_int_equal(shard->sweep_at, BASE + 5000);
+  set(neighbour(3, &shard), "v", BASE + 1200, SHARED_FOREVER);
+  assert_int_equal(shard->sweep_at, BASE + 5000);
+  assert_value(neighbour(1, &shard), BASE + 4999, "v");
+  assert_value(neighbour(3, &shard), BASE + 5000, "v");
   assert_int_equal(shard->sweep_at, 0); /* what is left never ends */
   assert_int_equal(atomic_load(&s.bytes), OVERHEAD + strlen(neighbour(3, &shard)) + strlen("v"));
 }
