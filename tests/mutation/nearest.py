@@ -92,6 +92,11 @@ class Nearest:
         counters = {word for word in re.findall(r"\w+", changed) if word in self._counters}
         return [path.stem for path, text in self._ends.items() if counters and any(re.search(rf"\b{one}\b", text) for one in counters)]
 
+    def _that_know(self, changed):
+        """End-to-end files about the room that a changed line calls, as `locale_hold();` or `lbound_open(L);`."""
+        called = re.fullmatch(r"(\w+?)_\w+\(.*\);", changed)
+        return [name for name, rooms in TALKS_TO.items() if called and called[1] in rooms.split()]
+
     def ends(self, file, changed=""):
         """End-to-end files that talk to it; first those that count what the changed lines count."""
         path = pathlib.Path(file)
@@ -103,5 +108,5 @@ class Nearest:
         mirror = f"test_{path.stem}"
         if not named and (self.root / f"tests/e2e/{mirror}.py").exists():
             named = [mirror]
-        named = self._that_count(changed) + (named or ["test_rpc", "test_lifecycle"])
+        named = self._that_count(changed) + self._that_know(changed) + (named or ["test_rpc", "test_lifecycle"])
         return [f"{name}.py" for name in dict.fromkeys(named)]
