@@ -591,7 +591,6 @@ IMPOSTORS = {
     "a page": (says(HTTP % (b"200 OK", 5, b"<html")), [], "there is no WebSocket at /x (200)", "/x does not speak JSON-RPC (200)"),
     "elsewhere": (says(HTTP % (b"404 Not Found", 0, b"")), [], "there is no consumer at /x (404)", "there is no consumer at /x (404)"),
     "forbidden": (says(HTTP % (b"403 Forbidden", 5, b"<html")), [], "/x refuses: 403", "/x refuses: 403"),
-    "neither result nor error": (says(HTTP % (b"200 OK", 24, b'{"jsonrpc":"2.0","id":1}')), ["--timeout", "5s"], "there is no WebSocket at /x (200)", "does not speak JSON-RPC (200)"),
     "endless chunk": (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffec\r\n"), [], "its answer is not HTTP", "its answer is not HTTP"),
     "escape": (says(b"HTTP/1.1 500 Oh\r\nContent-Length: 9\r\n\r\n\x1b[31mred\n"), [], r"refuses: 500 \u001b[31mred", r"refuses: 500 \u001b[31mred"),
 }
@@ -646,6 +645,21 @@ def test_call_that_is_never_answered(everything):
 def test_call_of_frames_without_rpc(everything):
     ended = call(everything, "frames/raw", "ping")
     assert ended.returncode == 3 and "not in JSON-RPC" in ended.stderr
+
+
+def test_call_of_answers_with_neither_result_nor_error(serve, tmp_path):
+    """What has the look of an answer and says nothing is no JSON-RPC."""
+    app = """
+local perigee = require "perigee"
+local Vague = perigee.consumer {}
+Vague:rpc_method("ping", { timeout = false }, function(ctx)
+  ctx.consumer:send('{"jsonrpc":"2.0","id":1}')
+  perigee.sleep(3600)
+end)
+return Vague
+"""
+    ended = call(serve(apps_folder(tmp_path / "apps", files={"vague/init.lua": app})), "vague", "ping", "--timeout", "5s")
+    assert (ended.returncode, ended.stdout) == (3, "") and 'not in JSON-RPC: {"jsonrpc":"2.0","id":1}' in ended.stderr
 
 
 @pytest.mark.parametrize("args, words", [
