@@ -8,13 +8,25 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LINES = 300 };
+enum { LINES = 3000 }; /* more than a pipe holds */
 
 static char page[256 * 1024];
+
+/* Nobody reads until the pipe is full, or the process is over: what is left then waits in it. */
+static void wait_for_much(int fd, pid_t pid) {
+  siginfo_t info = {0};
+  int n = 0;
+  while (n < 30000 && info.si_pid == 0) {
+    usleep(1000);
+    assert_int_equal(ioctl(fd, FIONREAD, &n), 0);
+    assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+  }
+}
 
 /* Runs body in a process of its own whose standard error and output are a pipe each; returns its
  * status. What it said is in page. */
@@ -39,6 +51,7 @@ static int run(void (*body)(void), int which) {
   }
   close(ends[1]);
   size_t at = 0;
+  wait_for_much(ends[0], pid);
   for (ssize_t n; (n = read(ends[0], page + at, sizeof page - 1 - at)) > 0;) at += (size_t)n;
   page[at] = '\0';
   close(ends[0]);

@@ -347,6 +347,23 @@ static void what_was_not_asked_for_is_let_go(void **state) {
   assert_seen("");
 }
 
+/* What it had for one goes back, and there is another once there is memory. */
+static void no_task_without_memory(void **state) {
+  size_t most = h->memory.max;
+  uint64_t tasks = atomic_load(&h->worker.metrics.tasks);
+  (void)state;
+  for (size_t room = 0; room < 600; room += 100) {
+    lua_gc(h->L, LUA_GCCOLLECT, 0);
+    h->memory.max = h->memory.used + room;
+    assert_null(task_begin(h, &kind));
+    assert_int_equal(lua_gettop(h->L), 0);
+  }
+  h->memory.max = most;
+  assert_int_equal(atomic_load(&h->worker.metrics.tasks), tasks);
+  run("seen[1] = 'ran'");
+  assert_seen("ran");
+}
+
 static void a_request_is_for_its_slice_only(void **state) {
   struct slice_watch s = {0};
   (void)state;
@@ -442,6 +459,7 @@ int main(void) {
       T(an_error_is_reported),
       T(asking_is_safe_at_any_moment),
       T(a_request_is_for_its_slice_only),
+      T(no_task_without_memory),
       T(what_was_not_asked_for_is_let_go),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
