@@ -636,6 +636,9 @@ def test_refused_origin_is_logged_once_with_the_cure(serve):
     server.wait_log(r'origin refused path=/echo origin=https://\*.example/ .*origins = \{ \\"\*\\" \}')
     server.until(lambda m: m["origins_refused"] == 24)
     server.expect_log("origin refused", 4)
+    longest = "https://" + "o" * 247 + ".example"
+    assert fetch(server, post("/echo", call_text("ping"), [("Origin", longest)])).status == 403
+    assert f'origins = {{ \\"{longest}\\" }}"' in server.wait_log(f"origin refused path=/echo origin={longest} ").string
 
 
 def test_paths_that_differ_in_their_end_are_told_apart(serve, tmp_path):

@@ -49,6 +49,8 @@ def test_code_that_never_ends(runaway, way):
     assert after["slices_ended"] > before["slices_ended"]
     if way not in SILENT_WAYS:
         assert after["slices_warned"] > before["slices_warned"]
+    if after["slices_held"] == 0:
+        assert not runaway.log_lines("what held a worker has come back")
 
 
 @pytest.mark.parametrize("way", WAYS)

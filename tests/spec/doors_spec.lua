@@ -205,8 +205,9 @@ describe("a connection", function()
     for _ = 1, 128 do app:connect("/test"):close() end
     assert.equal(256, #(core.sightings(true)))
     for _ = 1, 129 do app:connect("/test"):close() end
-    seen, unseen = core.sightings(false)
+    seen, unseen = core.sightings(true)
     assert.same({ 256, 2 }, { #seen, unseen })
+    assert.same({ {}, 0 }, { core.sightings(false) })
     assert.equal(before + 2, core.metrics().inspector_dropped)
     app:connect("/test"):close()
     assert.same({ {}, 0 }, { core.sightings(false) })
