@@ -93,7 +93,9 @@ static void count_missed(struct deadlines *ds, uint64_t from, uint64_t now) {
 
 static void on_timer(uv_timer_t *timer) {
   struct deadlines *ds = timer->data;
-  count_missed(ds, ds->armed, deadlines_now(ds));
+  if (deadlines_now(ds) >= ds->armed + LATE_MS)
+    count_missed(ds, ds->looked && ds->looked < ds->armed ? ds->looked : ds->armed,
+                 deadlines_now(ds));
   ds->armed = 0;
   uv_check_start(&ds->after_poll, on_polled);
   uv_idle_start(&ds->no_sleep, on_idle);

@@ -29,11 +29,13 @@ struct deadline {
 
 struct deadlines {
   uv_timer_t timer;
-  uv_check_t after_poll;       /* runs when something is due */
-  uv_idle_t no_sleep;          /* as well */
-  uint32_t missed;             /* milliseconds in which the loop should have looked and did not;
-                                  under lasting load half of the time at most, or all but 10 s of
-                                  each time that it was away for longer */
+  uv_check_t after_poll; /* runs when something is due */
+  uv_idle_t no_sleep;    /* as well */
+  uint32_t missed;       /* milliseconds in which the loop should have looked and did not;
+                            under lasting load half of the time at most, or all but 10 s of
+                            each time that it was away for longer */
+  uint64_t looked; /* by worker.c: when the loop went to wait last; 0: not known. A pause may have
+                      begun at once, long before the timer was due */
   uint64_t counts_from;        /* what began until then is not counted */
   struct deadline_entry *heap; /* from index 1 */
   uint32_t n, cap;

@@ -104,6 +104,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   if (w->events.turned) w->events.turned(w->owner);
   flush_all(w);
   end_turn(w);
+  w->deadlines.looked = uv_now(&w->loop);
   if (w->is_closed) return; /* in this very turn: a closed handle must not be started */
   if (w->is_hurried || w->unpaused || w->turn.has_late)
     uv_idle_start(&w->idle, on_idle);
