@@ -84,8 +84,9 @@ static void on_idle(uv_idle_t *idle) {
 /* The loop should have looked since `from`. A worker whose every turn takes long is no process that
  * was away: after each time that was counted as much has to pass before the next, ARRIVAL_MS at
  * most, so that a wait which was given more time ends in between. */
-static void count_missed(struct deadlines *ds, uint64_t from, uint64_t now) {
-  if (from <= ds->counts_from || now < from + LATE_MS) return;
+static void count_missed(struct deadlines *ds, uint64_t now) {
+  uint64_t from = ds->looked && ds->looked < ds->armed ? ds->looked : ds->armed;
+  if (from <= ds->counts_from || now < ds->armed + LATE_MS) return;
   uint64_t missed = now - from;
   ds->missed += (uint32_t)missed;
   ds->counts_from = now + (missed < ARRIVAL_MS ? missed : ARRIVAL_MS);
@@ -93,9 +94,7 @@ static void count_missed(struct deadlines *ds, uint64_t from, uint64_t now) {
 
 static void on_timer(uv_timer_t *timer) {
   struct deadlines *ds = timer->data;
-  if (deadlines_now(ds) >= ds->armed + LATE_MS)
-    count_missed(ds, ds->looked && ds->looked < ds->armed ? ds->looked : ds->armed,
-                 deadlines_now(ds));
+  count_missed(ds, deadlines_now(ds));
   ds->armed = 0;
   uv_check_start(&ds->after_poll, on_polled);
   uv_idle_start(&ds->no_sleep, on_idle);
