@@ -2,6 +2,7 @@
 local bytes = require("perigee.bytes")
 local channel = require("perigee.channel")
 local core = require("perigee.core")
+local check_group = require("perigee.group").check
 local layer = require("perigee.layer")
 local lifecycle = require("perigee.lifecycle")
 local mail = require("perigee.mail")
@@ -88,9 +89,7 @@ end
 ---@param event perigee.Event
 function M.group_send(group, event)
   local text = encode(event, "group_send")
-  if type(group) ~= "string" or #group == 0 or #group > 200 then
-    error("group_send: a group's name is a string of 1 to 200 bytes", 2)
-  end
+  check_group(group, "group_send")
   to_group(group, text)
 end
 

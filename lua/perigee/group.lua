@@ -180,13 +180,20 @@ function Group:notify(method, params, opts)
   channel.notify_group(nil, self.name, method, params, opts)
 end
 
+--- Raises for what is no group's name; at the caller's caller.
+---@param name any
+---@param what string
+function M.check(name, what)
+  if type(name) ~= "string" or #name < 1 or #name > 200 then
+    error(what .. ": a group's name is a string of 1 to 200 bytes", 3)
+  end
+end
+
 --- A group by name; it need not have members.
 ---@param name string 1 to 200 bytes
 ---@return perigee.Group
 function M.open(name)
-  if type(name) ~= "string" or #name < 1 or #name > 200 then
-    error("perigee.group: a group's name is a string of 1 to 200 bytes", 2)
-  end
+  M.check(name, "perigee.group")
   return setmetatable({ name = name }, Group)
 end
 
